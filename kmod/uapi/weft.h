@@ -1,0 +1,481 @@
+/* SPDX-License-Identifier: (GPL-2.0 WITH Linux-syscall-note) OR MIT */
+/*
+ * weft.h - the protocol between weft.ko and its agent over /dev/weft.
+ *
+ * The story
+ * ---------
+ * The kernel owns every request and every buffer; the agent only moves bytes. An agent
+ *
+ *   1. opens /dev/weft and issues WEFT_IOC_ATTACH: this file descriptor is the control fd. The answer
+ *      names the epoch of this attachment and the geometry of rings and buffer pool. One agent is
+ *      attached to a cluster at a time (-EBUSY). While the pages of the buffer pool are still pinned
+ *      by the registrations of a dead agent the call waits, killable, WEFT_ATTACH_WAIT_MS at most,
+ *      then fails with -EAGAIN;
+ *   2. mmaps the buffer pool from the control fd at WEFT_MMAP_POOL and registers it for RDMA once;
+ *   3. opens /dev/weft once more per thread and issues WEFT_IOC_QUEUE: a queue fd. It mmaps the rings
+ *      of the queue from it at WEFT_MMAP_RING;
+ *   4. issues WEFT_IOC_TARGETS (whenever it learns of a change) and, when it can serve,
+ *      WEFT_IOC_READY. From here on requests flow. Those that an earlier agent left unfinished come
+ *      first, with WEFT_SQE_RESEND.
+ *
+ * Submission ring (SQ): the kernel produces, the agent consumes. Completion ring (CQ): the agent
+ * produces, the kernel consumes inside WEFT_IOC_COMPLETE, one call per batch. The producer writes the
+ * entry, then store-releases its tail; the consumer load-acquires the tail and store-releases its
+ * head. Indices run freely modulo 2^32; the slot is index & (entries - 1). Neither ring can overflow:
+ * there are never more unfinished requests in a channel than a ring has entries.
+ *
+ * Wake-ups: before it sleeps in poll(2) on the queue fd (POLLIN: SQ not empty) the agent sets
+ * WEFT_RING_NEED_WAKEUP in agent_flags, issues a full barrier and looks at sq_tail once more. The
+ * kernel wakes the queue only while the flag is set.
+ *
+ * Trust: every completion is checked. A CQE whose tag names no unfinished request, whose epoch is not
+ * this attachment's, whose reserved bytes are not zero or whose result is out of range makes
+ * WEFT_IOC_COMPLETE fail with -EINVAL after counting it (sysfs: bad_completions) and logging it once;
+ * the request it may have meant stays unfinished.
+ *
+ * Metadata requests (WEFT_OP_META) name a message slot: `buf` is the offset of the request, a struct
+ * weft_meta_req followed by the operation's own struct; the answer goes to buf + WEFT_META_REQ_BYTES
+ * and never over the request, so that a request can be sent again. A request changes state at most
+ * once: the agent passes (session, meta_slot, meta_seq) to the metadata server, which keeps the answer
+ * of the last sequence number of each slot. Result: bytes of the answer, or a negative errno.
+ *
+ * Negotiation: WEFT_IOC_ATTACH carries the agent's protocol version; the kernel refuses with -EPROTO a
+ * major that is not its own. Unknown flags and non-zero reserved fields are refused with -EINVAL.
+ *
+ * All integers are in host byte order; lengths are in bytes unless a name says blocks. A block is
+ * WEFT_BLOCK_BYTES. Times are nanoseconds since the epoch (signed 64 bit).
+ *
+ * Changelog
+ *   1.0  first version
+ */
+#ifndef _UAPI_WEFT_H
+#define _UAPI_WEFT_H
+
+#include <linux/ioctl.h>
+#include <linux/types.h>
+
+#define WEFT_VERSION_MAJOR	1
+#define WEFT_VERSION_MINOR	0
+
+#define WEFT_BLOCK_SHIFT	12
+#define WEFT_BLOCK_BYTES	(1U << WEFT_BLOCK_SHIFT)
+
+/* Limits */
+#define WEFT_CLUSTER_NAME_MAX	64	/* bytes with the final NUL */
+#define WEFT_NAME_MAX		255	/* bytes of a directory entry's name */
+#define WEFT_SYMLINK_MAX	4095	/* bytes of a symbolic link's target */
+#define WEFT_COPIES_MAX		4
+#define WEFT_QUEUES_MAX		64
+#define WEFT_DEPTH_MAX		4096	/* unfinished requests of a channel */
+#define WEFT_IO_BYTES_MAX	(1U << 20)
+#define WEFT_META_SLOTS		32	/* message slots = slots of a metadata session */
+#define WEFT_META_REQ_BYTES	32768
+#define WEFT_META_REP_BYTES	32768
+#define WEFT_TARGETS_MAX	1024
+#define WEFT_POOL_BYTES_MIN	(8ULL << 20)
+#define WEFT_POOL_BYTES_MAX	(4ULL << 30)
+#define WEFT_ATTACH_WAIT_MS	10000
+
+/* mmap offsets */
+#define WEFT_MMAP_POOL		0ULL	/* control fd: pool_bytes, read-write */
+#define WEFT_MMAP_RING		0ULL	/* queue fd: ring_bytes, read-write */
+
+struct weft_ioc_attach {
+	/* in */
+	__u16 version_major;
+	__u16 version_minor;
+	__u32 flags;			/* must be 0 */
+	__u32 queues;			/* 1 .. WEFT_QUEUES_MAX */
+	__u32 depth;			/* unfinished requests wanted, a power of two; 0: kernel's choice */
+	__u64 pool_bytes;		/* buffer pool wanted; 0: kernel's choice */
+	char cluster[WEFT_CLUSTER_NAME_MAX];
+	/* out; a channel that outlived its agent keeps depth and pool_bytes */
+	__u32 epoch;			/* starts at 1 */
+	__u32 depth_granted;		/* also the entries of every ring */
+	__u64 pool_bytes_granted;
+	__u64 ring_bytes;		/* of one queue: header, SQ and CQ */
+	__u64 session;			/* metadata session of the mount, 0: not mounted */
+	__u8 client[16];		/* random id of this channel: names the client at the server */
+	__u64 reserved[2];
+};
+
+struct weft_ioc_queue {
+	__s32 control_fd;
+	__u32 index;			/* 0 .. queues - 1 */
+	__u64 reserved;
+};
+
+/* state of the path from this client to a target */
+#define WEFT_TARGET_UP		1
+#define WEFT_TARGET_DOWN	2
+
+struct weft_target_info {
+	__u32 id;
+	__u32 state;			/* WEFT_TARGET_* */
+	__u32 weight;			/* 100 is the norm */
+	__u32 zone;			/* 0: none; equal numbers share a failure domain */
+	__u32 queue_depth;		/* reported by the target */
+	__u32 load;			/* reported by the target, 0..1000 */
+	__u64 reserved;
+	char name[32];
+};
+
+struct weft_ioc_targets {
+	__u64 targets;			/* user address of weft_target_info[count] */
+	__u32 count;
+	__u32 reserved;
+};
+
+#define WEFT_IOC_ATTACH		_IOWR('W', 1, struct weft_ioc_attach)
+#define WEFT_IOC_QUEUE		_IOW('W', 2, struct weft_ioc_queue)
+#define WEFT_IOC_READY		_IO('W', 3)
+#define WEFT_IOC_TARGETS	_IOW('W', 4, struct weft_ioc_targets)
+#define WEFT_IOC_COMPLETE	_IO('W', 5)	/* queue fd; returns completions consumed */
+
+/* ---- rings ---------------------------------------------------------------------------------- */
+
+#define WEFT_RING_NEED_WAKEUP	1U
+
+/* First page of a queue's mapping. Each index is written by one side only and has its own cache line. */
+struct weft_ring {
+	__u32 sq_head;			/* agent */
+	__u8 pad0[60];
+	__u32 sq_tail;			/* kernel */
+	__u8 pad1[60];
+	__u32 cq_head;			/* kernel */
+	__u8 pad2[60];
+	__u32 cq_tail;			/* agent */
+	__u8 pad3[60];
+	__u32 agent_flags;		/* agent: WEFT_RING_NEED_WAKEUP */
+	__u8 pad4[60];
+	__u32 entries;			/* kernel, constant */
+	__u32 sq_offset;		/* bytes from the start of the mapping */
+	__u32 cq_offset;
+	__u32 reserved;
+};
+
+enum {
+	WEFT_OP_READ = 1,		/* target -> slot */
+	WEFT_OP_WRITE = 2,		/* slot -> target */
+	WEFT_OP_FLUSH = 3,		/* everything acknowledged before is durable after */
+	WEFT_OP_DISCARD = 4,		/* contents undefined after */
+	WEFT_OP_WRITE_ZEROES = 5,
+	WEFT_OP_META = 16,
+};
+
+#define WEFT_SQE_RESEND		0x01	/* may have been executed, in part or whole */
+#define WEFT_SQE_FUA		0x02	/* durable before it is completed */
+
+struct weft_sqe {
+	__u64 tag;			/* echoed in the CQE */
+	__u32 epoch;
+	__u8 op;			/* WEFT_OP_* */
+	__u8 flags;			/* WEFT_SQE_* */
+	__u16 reserved0;
+	__u32 target;			/* id of the target; 0 for META */
+	__u32 length;			/* bytes of data, a multiple of WEFT_BLOCK_BYTES; META: bytes of request */
+	__u64 offset;			/* bytes from the start of the target's data area */
+	__u64 buf;			/* bytes from the start of the buffer pool */
+	__u32 chunk_version;		/* checked by the target */
+	__u32 meta_slot;		/* 0 .. WEFT_META_SLOTS - 1 */
+	__u64 meta_seq;			/* 0: an operation that changes nothing and needs no slot */
+	__u64 reserved1;
+};
+
+struct weft_cqe {
+	__u64 tag;
+	__u32 epoch;
+	/*
+	 * READ, WRITE, WRITE_ZEROES, DISCARD: `length` of the SQE. FLUSH: 0. META: bytes of the answer.
+	 * Or -errno; of a block request: -EHOSTDOWN (target not reachable for longer than the agent's
+	 * detection time), -ESTALE (target refused epoch or chunk version), -ENOSPC (no space behind the
+	 * target), -EIO (anything else).
+	 */
+	__s32 result;
+	__u64 reserved[2];
+};
+
+/* ---- metadata operations -------------------------------------------------------------------- */
+
+enum {
+	WEFT_META_MOUNT = 1,
+	WEFT_META_UNMOUNT = 2,
+	WEFT_META_STATFS = 3,
+	WEFT_META_LOOKUP = 4,
+	WEFT_META_GETATTR = 5,
+	WEFT_META_SETATTR = 6,
+	WEFT_META_CREATE = 7,
+	WEFT_META_REMOVE = 8,
+	WEFT_META_RENAME = 9,
+	WEFT_META_LINK = 10,
+	WEFT_META_READLINK = 11,
+	WEFT_META_READDIR = 12,
+	WEFT_META_GET_EXTENTS = 13,
+	WEFT_META_COMMIT = 14,
+	WEFT_META_PUNCH = 15,
+	WEFT_META_EVICT = 16,
+	WEFT_META_GRANT = 17,
+	WEFT_META_RELEASE = 18,
+	WEFT_META_GET_CHUNKS = 19,
+	WEFT_META_MARK_STALE = 20,
+};
+
+/* Start of every request; the operation's struct follows at once, names and arrays after that. */
+struct weft_meta_req {
+	__u32 op;			/* WEFT_META_* */
+	__u32 length;			/* bytes, this struct included */
+	__u64 ino;			/* the inode, or the parent directory */
+	__s64 now_ns;			/* client's clock: becomes ctime, mtime, btime where they change */
+	__u64 reserved;
+};
+
+struct weft_attr {
+	__u64 ino;
+	__u64 size;
+	__u64 blocks;			/* WEFT_BLOCK_BYTES each */
+	__s64 atime_ns;
+	__s64 mtime_ns;
+	__s64 ctime_ns;
+	__s64 btime_ns;
+	__u32 mode;			/* type and permissions */
+	__u32 nlink;
+	__u32 uid;
+	__u32 gid;
+	__u32 rdev;			/* as new_encode_dev() */
+	__u32 reserved;
+};
+
+/* MOUNT: no struct in. Opens the session (idempotent by the channel's client id). */
+struct weft_mount_rep {
+	__u64 session;
+	__u64 root_ino;
+	__u64 pool_blocks;		/* size of the logical address space */
+	__u32 block_bytes;		/* WEFT_BLOCK_BYTES */
+	__u32 chunk_blocks;		/* a power of two */
+	__u32 copies;			/* default for new chunks */
+	__u32 reserved;
+	__u8 cluster_uuid[16];
+	struct weft_attr root;
+};
+
+/* UNMOUNT: nothing in, nothing out. Ends the session: frees its grants and orphans. */
+
+struct weft_statfs_rep {
+	__u64 blocks;
+	__u64 free_blocks;		/* without what is granted to clients */
+	__u64 granted_blocks;		/* granted to this client and not committed */
+	__u64 files;
+};
+
+/* LOOKUP: ino = parent, then the name (name_bytes, no NUL). Out: weft_attr. */
+struct weft_lookup_req {
+	__u32 name_bytes;
+	__u32 reserved;
+};
+
+/* GETATTR: nothing but ino. Out: weft_attr. */
+
+#define WEFT_SET_MODE		0x001
+#define WEFT_SET_UID		0x002
+#define WEFT_SET_GID		0x004
+#define WEFT_SET_SIZE		0x008	/* frees blocks beyond the new size */
+#define WEFT_SET_ATIME		0x010
+#define WEFT_SET_MTIME		0x020
+#define WEFT_SET_CTIME		0x040
+
+struct weft_setattr_req {
+	__u32 valid;			/* WEFT_SET_* */
+	__u32 mode;
+	__u32 uid;
+	__u32 gid;
+	__u64 size;
+	__s64 atime_ns;
+	__s64 mtime_ns;
+	__s64 ctime_ns;
+};
+/* Out: weft_attr. */
+
+/* CREATE: ino = parent; then name, then the symlink's target. Files, directories, links, nodes. */
+struct weft_create_req {
+	__u32 mode;			/* with type */
+	__u32 uid;
+	__u32 gid;
+	__u32 rdev;
+	__u32 name_bytes;
+	__u32 target_bytes;		/* symlink only */
+};
+/* Out: weft_attr. */
+
+#define WEFT_REMOVE_DIR		1	/* rmdir: -ENOTDIR, -ENOTEMPTY; without it unlink: -EISDIR */
+
+/*
+ * REMOVE: ino = parent, then the name. Out: weft_attr of the victim (nlink after). An inode that lost
+ * its last name becomes an orphan of the session until EVICT.
+ */
+struct weft_remove_req {
+	__u32 flags;
+	__u32 name_bytes;
+};
+
+#define WEFT_RENAME_NOREPLACE	1
+#define WEFT_RENAME_EXCHANGE	2
+
+/* RENAME: ino = old parent; then old name, new name. */
+struct weft_rename_req {
+	__u64 new_parent;
+	__u32 flags;
+	__u32 old_bytes;
+	__u32 new_bytes;
+	__u32 reserved;
+};
+/* Out: weft_attr of the inode that was replaced (nlink after), ino 0: none. */
+
+/* LINK: ino = the inode; then the name. Out: weft_attr. */
+struct weft_link_req {
+	__u64 parent;
+	__u32 name_bytes;
+	__u32 reserved;
+};
+
+/* READLINK: nothing but ino. Out: the bytes of the target, no NUL. */
+
+/* READDIR: ino = directory. `.` and `..` are the kernel's own. */
+struct weft_readdir_req {
+	__u64 cookie;			/* 0: from the start; else the last one seen */
+	__u32 bytes_max;
+	__u32 reserved;
+};
+
+struct weft_readdir_rep {
+	__u32 count;
+	__u32 eof;
+};
+
+struct weft_dirent {			/* padded to 8 bytes behind the name */
+	__u64 ino;
+	__u64 cookie;			/* stable for the life of the entry, > 0, rising */
+	__u16 name_bytes;
+	__u8 type;			/* DT_* */
+	__u8 reserved[5];
+	char name[];
+};
+
+#define WEFT_EXTENT_UNWRITTEN	1	/* allocated, reads as zeroes */
+
+struct weft_extent {
+	__u64 file_block;
+	__u64 pool_block;
+	__u32 blocks;
+	__u32 flags;			/* WEFT_EXTENT_* */
+};
+
+struct weft_get_extents_req {
+	__u64 file_block;		/* first extent that ends behind this */
+	__u32 count_max;
+	__u32 reserved;
+};
+
+struct weft_get_extents_rep {
+	__u32 count;
+	__u32 eof;
+	struct weft_extent extents[];
+};
+
+/*
+ * COMMIT: several files in one call, all or nothing. weft_commit_req, then `count` times a weft_commit
+ * followed by its extents. An extent must lie in the session's grants, or be mapped at the same place
+ * of the same inode already (then its flags are replaced). -EINVAL names a range that is neither.
+ * An inode that is gone is skipped; ranges it named stay granted.
+ */
+struct weft_commit_req {
+	__u32 count;
+	__u32 reserved;
+};
+
+struct weft_commit {
+	__u64 ino;
+	__u64 size;			/* with WEFT_SET_SIZE; never frees blocks here */
+	__s64 atime_ns;
+	__s64 mtime_ns;
+	__s64 ctime_ns;
+	__u32 valid;			/* WEFT_SET_SIZE, _ATIME, _MTIME, _CTIME */
+	__u32 extents;
+};
+/* Out: nothing. */
+
+/* PUNCH: unmaps blocks of ino and frees them. Out: weft_attr. */
+struct weft_punch_req {
+	__u64 file_block;
+	__u64 blocks;
+};
+
+/* EVICT: the client holds no reference to these orphans any more; frees them. Out: nothing. */
+struct weft_evict_req {
+	__u32 count;
+	__u32 reserved;
+	__u64 inos[];
+};
+
+/* Ranges of the pool: GRANT's answer, RELEASE's request. */
+struct weft_range {
+	__u64 pool_block;
+	__u64 blocks;
+};
+
+/* GRANT: lends free space. -ENOSPC when not one block is free. A range never crosses a chunk. */
+struct weft_grant_req {
+	__u64 blocks;			/* wanted; fewer or somewhat more may come */
+	__u32 ranges_max;
+	__u32 reserved;
+};
+
+struct weft_ranges {
+	__u32 count;
+	__u32 reserved;
+	struct weft_range ranges[];
+};
+/* GRANT out: weft_ranges. RELEASE in: weft_ranges, out: nothing. */
+
+enum {
+	WEFT_COPY_IN_SYNC = 1,
+	WEFT_COPY_STALE = 2,
+	WEFT_COPY_RESYNCING = 3,
+};
+
+struct weft_copy {
+	__u32 target;
+	__u32 state;			/* WEFT_COPY_* */
+	__u64 offset;			/* bytes into the target's data area */
+};
+
+struct weft_chunk {
+	__u64 index;
+	__u32 version;
+	__u32 count;			/* copies */
+	struct weft_copy copies[WEFT_COPIES_MAX];
+};
+
+/* GET_CHUNKS: those that exist among [first, first + count). */
+struct weft_get_chunks_req {
+	__u64 first;
+	__u32 count;
+	__u32 reserved;
+};
+
+struct weft_get_chunks_rep {
+	__u32 count;
+	__u32 reserved;
+	struct weft_chunk chunks[];
+};
+
+/*
+ * MARK_STALE: this client failed to write these copies (bit i: copy i). Out: the weft_chunk as it is
+ * now, version raised. -EBUSY: it would leave no copy in sync. Already stale: success.
+ */
+struct weft_mark_stale_req {
+	__u64 index;
+	__u32 version;			/* that the client knew */
+	__u32 copy_mask;
+};
+
+#endif /* _UAPI_WEFT_H */

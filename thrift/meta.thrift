@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: MIT
+//
+// The metadata service: what an agent asks on behalf of the kernel.
+//
+// Rules of this IDL: every field has its unit; ids are never reused; new fields are optional; a server
+// names in Version the lowest protocol that it still serves.
+//
+// Transport: TCP, TFramedTransport, TCompactProtocol, multiplexed ("meta", "admin", "target").
+// Times are nanoseconds since the epoch; a block is 4096 bytes; errors are Linux errno values (> 0).
+
+namespace cpp weft.idl
+
+const i32 PROTOCOL_VERSION = 1
+const i32 PROTOCOL_VERSION_MIN = 1
+
+// A request that this service cannot carry out at all (as opposed to an errno of one operation).
+exception ServiceError {
+  1: i32 code        // errno: ESTALE (session unknown or ended), EBUSY, EINVAL, ...
+  2: string message  // names the thing, the value and the remedy
+}
+
+struct Attr {
+  1: i64 ino
+  2: i64 size       // bytes
+  3: i64 blocks     // allocated blocks
+  4: i64 atime_ns
+  5: i64 mtime_ns
+  6: i64 ctime_ns
+  7: i64 btime_ns
+  8: i32 mode       // type and permissions, as st_mode
+  9: i32 nlink
+  10: i32 uid
+  11: i32 gid
+  12: i32 rdev
+}
+
+// Bits of SetAttr.valid and Commit.valid; the same as WEFT_SET_* of kmod/uapi/weft.h.
+const i32 SET_MODE = 0x001
+const i32 SET_UID = 0x002
+const i32 SET_GID = 0x004
+const i32 SET_SIZE = 0x008
+const i32 SET_ATIME = 0x010
+const i32 SET_MTIME = 0x020
+const i32 SET_CTIME = 0x040
+
+struct Extent {
+  1: i64 file_block
+  2: i64 pool_block
+  3: i32 blocks
+  4: bool unwritten  // allocated, reads as zeroes
+}
+
+struct Range {       // of the pool
+  1: i64 pool_block
+  2: i64 blocks
+}
+
+enum CopyState { IN_SYNC = 1, STALE = 2, RESYNCING = 3 }
+
+struct Copy {
+  1: i32 target
+  2: CopyState state
+  3: i64 offset      // bytes into the target's data area
+}
+
+struct Chunk {
+  1: i64 index
+  2: i32 version     // rises with every change of the copies
+  3: list<Copy> copies
+}
+
+struct Dirent {
+  1: i64 ino
+  2: i64 cookie      // > 0, rising in the order of READDIR, stable for the life of the entry
+  3: i8 type         // DT_*
+  4: binary name
+}
+
+struct StatFs {
+  1: i64 blocks
+  2: i64 free_blocks
+  3: i64 granted_blocks  // granted to the asking session, not committed
+  4: i64 files
+}
+
+// ---- operations: one struct each, one union for the state machine ---------------------------
+
+struct StatFsOp {}
+struct LookupOp { 1: i64 parent, 2: binary name }
+struct GetAttrOp { 1: i64 ino }
+struct SetAttrOp {
+  1: i64 ino
+  2: i32 valid       // SET_*
+  3: i32 mode
+  4: i32 uid
+  5: i32 gid
+  6: i64 size        // a smaller size frees the blocks beyond it
+  7: i64 atime_ns
+  8: i64 mtime_ns
+  9: i64 ctime_ns
+}
+struct CreateOp {
+  1: i64 parent
+  2: binary name
+  3: i32 mode        // with type
+  4: i32 uid
+  5: i32 gid
+  6: i32 rdev
+  7: binary target   // symbolic links only
+}
+struct RemoveOp { 1: i64 parent, 2: binary name, 3: bool directory }
+struct RenameOp {
+  1: i64 old_parent
+  2: binary old_name
+  3: i64 new_parent
+  4: binary new_name
+  5: bool noreplace
+  6: bool exchange
+}
+struct LinkOp { 1: i64 ino, 2: i64 parent, 3: binary name }
+struct ReadLinkOp { 1: i64 ino }
+struct ReadDirOp { 1: i64 ino, 2: i64 cookie, 3: i32 bytes_max }  // bytes_max counts weft_dirent as in the uapi
+struct GetExtentsOp { 1: i64 ino, 2: i64 file_block, 3: i32 count_max }
+struct FileCommit {
+  1: i64 ino
+  2: i32 valid       // SET_SIZE, SET_ATIME, SET_MTIME, SET_CTIME
+  3: i64 size
+  4: i64 atime_ns
+  5: i64 mtime_ns
+  6: i64 ctime_ns
+  7: list<Extent> extents
+}
+struct CommitOp { 1: list<FileCommit> files }
+struct PunchOp { 1: i64 ino, 2: i64 file_block, 3: i64 blocks }
+struct EvictOp { 1: list<i64> inos }
+struct GrantOp { 1: i64 blocks, 2: i32 ranges_max }
+struct ReleaseOp { 1: list<Range> ranges }
+struct GetChunksOp { 1: i64 first, 2: i32 count }
+struct MarkStaleOp { 1: i64 index, 2: i32 version, 3: i32 copy_mask }
+
+union Operation {
+  1: StatFsOp statfs
+  2: LookupOp lookup
+  3: GetAttrOp getattr
+  4: SetAttrOp setattr
+  5: CreateOp create
+  6: RemoveOp remove
+  7: RenameOp rename
+  8: LinkOp link
+  9: ReadLinkOp readlink
+  10: ReadDirOp readdir
+  11: GetExtentsOp get_extents
+  12: CommitOp commit
+  13: PunchOp punch
+  14: EvictOp evict
+  15: GrantOp grant
+  16: ReleaseOp release
+  17: GetChunksOp get_chunks
+  18: MarkStaleOp mark_stale
+}
+
+struct Request {
+  1: i32 slot        // 0 .. SESSION_SLOTS - 1
+  2: i64 seq         // > 0: executed at most once per (session, slot, seq); 0: changes nothing
+  3: i64 now_ns      // client's clock: the time that the operation records
+  4: Operation op
+}
+
+// What the operation answers with; fields are set as the operation says.
+struct Reply {
+  1: i32 error                        // errno, 0: success
+  2: optional Attr attr               // lookup, getattr, setattr, create, remove, rename, link, punch
+  3: optional binary target           // readlink
+  4: optional list<Dirent> entries    // readdir
+  5: optional bool eof                // readdir, get_extents
+  6: optional list<Extent> extents    // get_extents
+  7: optional list<Range> ranges      // grant
+  8: optional list<Chunk> chunks      // get_chunks, mark_stale (one)
+  9: optional StatFs statfs
+}
+
+const i32 SESSION_SLOTS = 32
+
+// ---- sessions ---------------------------------------------------------------------------------
+
+struct TargetAddress {
+  1: i32 id
+  2: binary uuid      // 16 bytes
+  3: string name
+  4: string host      // address on the RDMA network
+  5: i32 port
+  6: i32 weight       // 100 is the norm
+  7: string zone      // empty: none
+  8: bool up          // heartbeats arrive
+  9: i32 queue_depth  // reported by the target
+  10: i32 load        // reported by the target, 0..1000
+}
+
+struct TargetMap {
+  1: i64 version
+  2: list<TargetAddress> targets
+}
+
+struct OpenSessionArgs {
+  1: i32 protocol     // PROTOCOL_VERSION
+  2: string cluster   // name; refused when it is not this server's
+  3: binary client    // 16 bytes, random per client: opening again with the same id gives the same session
+  4: string host      // for people
+}
+
+struct Session {
+  1: i64 id           // rises with every session: also the fencing epoch at the targets
+  2: i64 root_ino
+  3: i64 pool_blocks
+  4: i32 chunk_blocks
+  5: i32 copies
+  6: binary cluster_uuid
+  7: i32 lease_ms     // renew (nextEvents) within this time
+  8: i64 fence_below  // sessions with a smaller id must be fenced at the targets before any write
+  9: Attr root
+  10: TargetMap targets
+}
+
+struct Events {
+  1: optional TargetMap targets       // when its version is newer than the one asked with
+}
+
+service MetaService {
+  // EBUSY: another session is alive (this version serves one client at a time; the message names it).
+  Session openSession(1: OpenSessionArgs params) throws (1: ServiceError e)
+
+  // After an agent restarted: the same session, unchanged. ESTALE: ended or unknown.
+  Session reclaimSession(1: i64 session) throws (1: ServiceError e)
+
+  // Frees grants and orphans. Ending one that is gone already succeeds.
+  void closeSession(1: i64 session) throws (1: ServiceError e)
+
+  // Executes in order; the requests of one call may share one commit. ESTALE: session is gone.
+  list<Reply> execute(1: i64 session, 2: list<Request> requests) throws (1: ServiceError e)
+
+  // Renews the lease; returns at once when the target map is newer than `targets_version`, otherwise
+  // after wait_ms (at most a third of lease_ms).
+  Events nextEvents(1: i64 session, 2: i64 targets_version, 3: i32 wait_ms) throws (1: ServiceError e)
+}

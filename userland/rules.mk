@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: MIT
+#
+# How C++ becomes libraries, programs and tests. One convention, no list of files:
+#   DIR/*.cc            -> $(BUILD)/lib/libNAME.a   (all but the two kinds below)
+#   DIR/*_main.cc       -> $(BUILD)/bin/PROGRAM     (x_main.cc makes the program named in PROGRAMS)
+#   DIR/*_test.cc       -> $(BUILD)/test/NAME_test  (GoogleTest, one binary a folder)
+# A library may use only the libraries in its USES_ list, and those must come earlier.
+
+Q := $(if $(V),,@)
+say = $(if $(V),,@printf '  %-8s %s\n' $(1) $(2))
+
+CXX      ?= g++
+CXXFLAGS ?= -O2 -g
+CCACHE   := $(shell command -v ccache 2>/dev/null)
+WARN     := -Wall -Wextra -Werror -Wno-unused-parameter
+ALL_CXXFLAGS = -std=c++20 -fno-omit-frame-pointer $(WARN) $(CXXFLAGS) \
+	-I. -isystem $(BUILD)/gen -I$(BUILD) -isystem $(LIBBPF_INCLUDE) -DSPDLOG_FMT_EXTERNAL -DSPDLOG_COMPILED_LIB
+
+# name: folder, what it may use, system libraries it needs
+LIBS := base idl channel rdma balancer meta target agent ctl
+DIR_base     := userland/base
+DIR_channel  := userland/channel
+DIR_rdma     := rdma
+DIR_balancer := userland/balancer
+DIR_meta     := userland/meta
+DIR_target   := userland/target
+DIR_agent    := userland/agent
+DIR_ctl      := userland/ctl
+
+USES_base     :=
+USES_idl      :=
+USES_channel  := base
+USES_rdma     := base
+USES_balancer := base
+USES_meta     := base idl
+USES_target   := base idl rdma
+USES_agent    := base idl channel rdma
+USES_ctl      := base idl balancer
+
+LINK_base     := -lspdlog -lfmt -ltomlplusplus -lboost_program_options -lcrypto
+LINK_idl      := -lthrift
+LINK_rdma     := -libverbs -lrdmacm
+LINK_balancer := $(LIBBPF_LIBS)
+LINK_meta     := -lrocksdb
+LINK_target   := -luring
+
+# program: the library whose folder holds NAME_main.cc (dashes become underscores)
+PROGRAMS := weftd weft-meta weft-target weftctl mount.weft
+OF_weftd       := agent
+OF_weft-meta   := meta
+OF_weft-target := target
+OF_weftctl     := ctl
+OF_mount.weft  := ctl
+
+main_of = $(DIR_$(OF_$(1)))/$(subst .,_,$(subst -,_,$(1)))_main.cc
+closure = $(sort $(1) $(foreach u,$(USES_$(1)),$(call closure,$(u))))
+archives = $(foreach l,$(call closure,$(1)),$(BUILD)/lib/lib$(l).a)
+links    = -Wl,--start-group $(call archives,$(1)) -Wl,--end-group \
+	$(foreach l,$(call closure,$(1)),$(LINK_$(l))) -pthread
+
+# --- Thrift -----------------------------------------------------------------
+IDL      := $(wildcard thrift/*.thrift)
+IDL_DONE := $(BUILD)/gen/.done
+$(IDL_DONE): $(IDL) | deps-check
+	$(call say,THRIFT,$(notdir $(IDL)))
+	$(Q)rm -rf $(BUILD)/gen && mkdir -p $(BUILD)/gen/thrift-gen
+	$(Q)for f in $(IDL); do thrift --gen cpp:no_skeleton -strict -I thrift -out $(BUILD)/gen/thrift-gen $$f || exit 1; done
+	$(Q)touch $@
+
+# thrift's files are known only after it ran: a second make compiles them
+$(BUILD)/lib/libidl.a: $(IDL_DONE)
+	$(Q)$(MAKE) -f userland/idl.mk BUILD=$(BUILD) CXX="$(CCACHE) $(CXX)" V=$(V) $@
+
+# --- C++ --------------------------------------------------------------------
+OBJ = $(BUILD)/obj
+$(OBJ)/%.o: %.cc | deps-check $(IDL_DONE) $(BPF_SKELETONS)
+	$(call say,CXX,$<)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CCACHE) $(CXX) $(ALL_CXXFLAGS) -MMD -MP -c $< -o $@
+
+define library_rules
+SRC_$(1)  := $$(filter-out %_test.cc %_main.cc,$$(wildcard $$(DIR_$(1))/*.cc))
+TEST_$(1) := $$(wildcard $$(DIR_$(1))/*_test.cc)
+$$(BUILD)/lib/lib$(1).a: $$(SRC_$(1):%.cc=$$(OBJ)/%.o)
+	$$(call say,AR,$$@)
+	$$(Q)mkdir -p $$(@D) && rm -f $$@ && ar rcs $$@ $$^
+ifneq ($$(TEST_$(1)),)
+UNIT_TESTS += $$(BUILD)/test/$(1)_test
+$$(BUILD)/test/$(1)_test: $$(TEST_$(1):%.cc=$$(OBJ)/%.o) $$(call archives,$(1))
+	$$(call say,LINK,$$@)
+	$$(Q)mkdir -p $$(@D)
+	$$(Q)$$(CXX) $$(CXXFLAGS) -o $$@ $$(TEST_$(1):%.cc=$$(OBJ)/%.o) -Wl,--as-needed $$(call links,$(1)) -lgtest_main -lgmock -lgtest -pthread
+endif
+endef
+$(foreach l,$(filter-out idl,$(LIBS)),$(eval $(call library_rules,$(l))))
+
+define program_rules
+$$(BUILD)/bin/$(1): $$(OBJ)/$$(basename $$(call main_of,$(1))).o $$(call archives,$$(OF_$(1)))
+	$$(call say,LINK,$$@)
+	$$(Q)mkdir -p $$(@D)
+	$$(Q)$$(CXX) $$(CXXFLAGS) -o $$@ $$< -Wl,--as-needed $$(call links,$$(OF_$(1)))
+endef
+BUILT_PROGRAMS := $(foreach p,$(PROGRAMS),$(if $(wildcard $(call main_of,$(p))),$(p)))
+$(foreach p,$(BUILT_PROGRAMS),$(eval $(call program_rules,$(p))))
+
+.PHONY: userland
+userland: $(BUILT_PROGRAMS:%=$(BUILD)/bin/%) $(UNIT_TESTS)
+
+-include $(shell find $(OBJ) -name '*.d' 2>/dev/null)
