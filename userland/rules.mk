@@ -17,8 +17,9 @@ ALL_CXXFLAGS = -std=c++20 -fno-omit-frame-pointer $(WARN) $(CXXFLAGS) \
 	-I. -isystem $(BUILD)/gen -I$(BUILD) -isystem $(LIBBPF_INCLUDE) -DSPDLOG_FMT_EXTERNAL -DSPDLOG_COMPILED_LIB
 
 # name: folder, what it may use, system libraries it needs
-LIBS := base idl channel rdma balancer meta target agent ctl
+LIBS := base idl rpc channel rdma balancer meta target agent ctl
 DIR_base     := userland/base
+DIR_rpc      := userland/rpc
 DIR_channel  := userland/channel
 DIR_rdma     := rdma
 DIR_balancer := userland/balancer
@@ -29,15 +30,16 @@ DIR_ctl      := userland/ctl
 
 USES_base     :=
 USES_idl      :=
+USES_rpc      := base idl
 USES_channel  := base
 USES_rdma     := base
 USES_balancer := base
-USES_meta     := base idl
-USES_target   := base idl rdma
-USES_agent    := base idl channel rdma
-USES_ctl      := base idl balancer
+USES_meta     := base idl rpc
+USES_target   := base idl rpc rdma
+USES_agent    := base idl rpc channel rdma
+USES_ctl      := base idl rpc balancer
 
-LINK_base     := -lspdlog -lfmt -ltomlplusplus -lboost_program_options -lcrypto
+LINK_base     := -lspdlog -lfmt -ltomlplusplus -lboost_program_options -lcrypto -lsystemd
 LINK_idl      := -lthrift
 LINK_rdma     := -libverbs -lrdmacm
 LINK_balancer := $(LIBBPF_LIBS)
