@@ -51,7 +51,12 @@ struct weft_done {
 	u64 latency_ns;			/* from the pool disk's decision to the completion */
 };
 
-/* What weft_target_stat() tells. */
+/*
+ * What the kfunc
+ *	int weft_target_stat(u32 id, struct weft_target_stat *stat, u32 stat__sz)
+ * tells: 0 after filling in the first stat__sz bytes (a policy built against a shorter struct gets what it
+ * knows), -ENOENT: no such target.
+ */
 struct weft_target_stat {
 	u32 id;
 	u32 state;			/* WEFT_TARGET_UP, _DOWN */
