@@ -1,0 +1,92 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: MIT
+#
+# One QEMU guest: its command line, start and end. Uses from `run`: project, kernel, initramfs,
+# run_dir, events (fd), accel, memory, verbose.
+#
+# In $run_dir/NAME: console.log (all of the kernel log), pid, monitor.in (QEMU's HMP), tell.in
+# (requests to the guest, read by guest/boot).
+
+# Prints the accelerator: KVM only where the processor has it and a guest has really run, since a
+# /dev/kvm that opens may still hang.
+choose_accel() {
+	local seen=$1
+	if ! grep -qE '^flags.* (vmx|svm)( |$)' /proc/cpuinfo || [ ! -w /dev/kvm ]; then
+		echo tcg
+		return
+	fi
+	if [ ! -e "$seen" ]; then
+		if timeout 20 qemu-system-x86_64 -nodefaults -no-user-config -display none -no-reboot -machine q35 \
+			-accel kvm -cpu host -m 512 -kernel "$kernel/vmlinuz" -initrd "$initramfs" -serial stdio \
+			-append "console=ttyS0 weft.probe" 2>/dev/null </dev/null | grep -q 'this accelerator works'; then
+			echo kvm > "$seen"
+		else
+			echo tcg > "$seen"
+		fi
+	fi
+	cat "$seen"
+}
+
+# start_guest NAME CPUS MEMORY [MORE QEMU OPTIONS...]: returns at once. When the guest has ended,
+# "gone NAME STATUS" arrives at $events.
+start_guest() {
+	local name=$1 cpus=$2 memory=$3 dir=$run_dir/$1 qemu
+	shift 3
+	mkdir -p "$dir"
+	for fifo in monitor.in monitor.out tell.in tell.out; do
+		[ -p "$dir/$fifo" ] || mkfifo "$dir/$fifo"
+	done
+	qemu=(
+		qemu-system-x86_64 -nodefaults -no-user-config -display none -no-reboot -name "weft-$name"
+		-machine q35 -smp "$cpus" -m "$memory" -pidfile "$dir/pid"
+		-kernel "$kernel/vmlinuz" -initrd "$initramfs"
+		-append "console=ttyS0 loglevel=7 printk.time=1 panic=-1 oops=panic mitigations=off nokaslr tsc=reliable
+ no_timer_check random.trust_cpu=on weft.name=$name weft.project=$project $kernel_args"
+		-chardev "file,id=console,path=$dir/console.log,append=on" -serial chardev:console
+		-chardev "pipe,id=monitor,path=$dir/monitor" -mon chardev=monitor,mode=readline
+		-object rng-random,id=rng,filename=/dev/urandom -device virtio-rng-pci,rng=rng
+		-fsdev local,id=root,path=/,security_model=none,readonly=on,multidevs=remap
+		-device virtio-9p-pci,fsdev=root,mount_tag=root
+		-fsdev "local,id=run,path=$run_dir,security_model=none"
+		-device virtio-9p-pci,fsdev=run,mount_tag=run
+		-device virtio-serial-pci
+		-chardev "pipe,id=tell,path=$dir/tell" -device virtserialport,chardev=tell,name=tell
+	)
+	if [ "$accel" = kvm ]; then
+		qemu+=(-accel kvm -cpu host)
+	else
+		qemu+=(-accel tcg,thread=multi -cpu max)
+	fi
+	qemu+=("$@")
+	[ -z "$verbose" ] || printf '%q ' "${qemu[@]}" >> "$dir/qemu.cmd"
+	# QEMU's monitor answers into monitor.out; nobody reads it, so it must not fill up
+	cat "$dir/monitor.out" >> "$dir/monitor.log" &
+	cat "$dir/tell.out" > /dev/null &
+	{
+		status=0
+		"${qemu[@]}" </dev/null >> "$dir/qemu.log" 2>&1 || status=$?
+		rm -f "$dir/pid"
+		echo "gone $name $status" >&"$events"
+	} &
+}
+
+# monitor NAME COMMAND...: to QEMU's monitor
+monitor() {
+	local name=$1
+	shift
+	echo "$*" <>"$run_dir/$name/monitor.in" >&0
+}
+
+# tell NAME WORD...: to the guest's boot script
+tell() {
+	local name=$1
+	shift
+	echo "$*" <>"$run_dir/$name/tell.in" >&0
+}
+
+# kill_guest NAME: cuts its power
+kill_guest() {
+	local pid
+	pid=$(cat "$run_dir/$1/pid" 2>/dev/null) || return 0
+	kill -9 "$pid" 2>/dev/null || true
+}
