@@ -6,9 +6,6 @@
 #   DIR/*_test.cc       -> $(BUILD)/test/NAME_test  (GoogleTest, one binary a folder)
 # A library may use only the libraries in its USES_ list, and those must come earlier.
 
-Q := $(if $(V),,@)
-say = $(if $(V),,@printf '  %-8s %s\n' $(1) $(2))
-
 CXX      ?= g++
 CXXFLAGS ?= -O2 -g
 CCACHE   := $(shell command -v ccache 2>/dev/null)
@@ -74,21 +71,32 @@ $(BUILD)/lib/libidl.a: $(IDL_DONE)
 	$(Q)$(MAKE) -f userland/idl.mk BUILD=$(BUILD) CXX="$(CCACHE) $(CXX)" V=$(V) $@
 
 # --- C++ --------------------------------------------------------------------
+# remember: a file whose content is $(1); it changes when, and only when, the content does
 OBJ = $(BUILD)/obj
-$(OBJ)/%.o: %.cc | deps-check $(IDL_DONE) $(BPF_SKELETONS)
+define remember
+	@mkdir -p $(@D) && echo '$(1)' | cmp -s - $@ || echo '$(1)' > $@
+endef
+
+# -MD and not -MMD: generated headers are among the system ones, where they raise no warnings
+$(OBJ)/%.o: %.cc $(OBJ)/.flags | deps-check $(IDL_DONE) $(BPF_SKELETONS)
 	$(call say,CXX,$<)
 	$(Q)mkdir -p $(@D)
-	$(Q)$(CCACHE) $(CXX) $(ALL_CXXFLAGS) -MMD -MP -c $< -o $@
+	$(Q)$(CCACHE) $(CXX) $(ALL_CXXFLAGS) -MD -MP -c $< -o $@
+$(OBJ)/.flags: always
+	$(call remember,$(CXX) $(ALL_CXXFLAGS))
+.PHONY: always
 
 define library_rules
 SRC_$(1)  := $$(filter-out %_test.cc %_main.cc,$$(wildcard $$(DIR_$(1))/*.cc))
 TEST_$(1) := $$(wildcard $$(DIR_$(1))/*_test.cc)
-$$(BUILD)/lib/lib$(1).a: $$(SRC_$(1):%.cc=$$(OBJ)/%.o)
+$$(BUILD)/lib/lib$(1).a: $$(SRC_$(1):%.cc=$$(OBJ)/%.o) $$(BUILD)/lib/$(1).list
 	$$(call say,AR,$$@)
-	$$(Q)mkdir -p $$(@D) && rm -f $$@ && ar rcs $$@ $$^
+	$$(Q)rm -f $$@ && ar rcs $$@ $$(filter %.o,$$^)
+$$(BUILD)/lib/$(1).list: always
+	$$(call remember,$$(SRC_$(1)) $$(TEST_$(1)))
 ifneq ($$(TEST_$(1)),)
 UNIT_TESTS += $$(BUILD)/test/$(1)_test
-$$(BUILD)/test/$(1)_test: $$(TEST_$(1):%.cc=$$(OBJ)/%.o) $$(call archives,$(1))
+$$(BUILD)/test/$(1)_test: $$(TEST_$(1):%.cc=$$(OBJ)/%.o) $$(call archives,$(1)) $$(BUILD)/lib/$(1).list
 	$$(call say,LINK,$$@)
 	$$(Q)mkdir -p $$(@D)
 	$$(Q)$$(CXX) $$(CXXFLAGS) -o $$@ $$(TEST_$(1):%.cc=$$(OBJ)/%.o) -Wl,--as-needed $$(call links,$(1)) -lgtest_main -lgmock -lgtest -pthread
@@ -105,7 +113,8 @@ endef
 BUILT_PROGRAMS := $(foreach p,$(PROGRAMS),$(if $(wildcard $(call main_of,$(p))),$(p)))
 $(foreach p,$(BUILT_PROGRAMS),$(eval $(call program_rules,$(p))))
 
-.PHONY: userland
-userland: $(BUILT_PROGRAMS:%=$(BUILD)/bin/%) $(UNIT_TESTS)
+.PHONY: userland programs
+programs: $(BUILT_PROGRAMS:%=$(BUILD)/bin/%)
+userland: programs $(UNIT_TESTS)  ## build the programs and their unit tests
 
 -include $(shell find $(OBJ) -name '*.d' 2>/dev/null)

@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: MIT
+#
+# Every bpf/NAME.bpf.c becomes $(BUILD)/bpf/NAME.bpf.o and the skeleton $(BUILD)/bpf/NAME.skel.h, which
+# programs include as "bpf/NAME.skel.h".
+
+BPF_SOURCES   := $(wildcard bpf/*.bpf.c)
+BPF_OBJECTS   := $(BPF_SOURCES:%.c=$(BUILD)/%.o)
+BPF_SKELETONS := $(BPF_SOURCES:%.bpf.c=$(BUILD)/%.skel.h)
+
+BPF_CLANG ?= clang
+# clang's BPF target does not know where Debian keeps the architecture's headers
+BPF_CFLAGS = -target bpf -g -O2 -mcpu=v3 -Wall -Werror -D__TARGET_ARCH_x86 -I. -isystem $(LIBBPF_INCLUDE) \
+	-idirafter /usr/include/$(shell gcc -print-multiarch)
+
+$(BUILD)/bpf/%.bpf.o: bpf/%.bpf.c | deps-check
+	$(call say,BPF,$<)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(BPF_CLANG) $(BPF_CFLAGS) -MMD -MP -MT $@ -c $< -o $@
+
+$(BUILD)/bpf/%.skel.h: $(BUILD)/bpf/%.bpf.o
+	$(call say,SKEL,$@)
+	$(Q)$(BPFTOOL) gen skeleton $< name $*_bpf > $@
+
+.PHONY: bpf
+bpf: $(BPF_OBJECTS) $(BPF_SKELETONS)
+
+-include $(wildcard $(BUILD)/bpf/*.d)
