@@ -42,7 +42,8 @@ Result<TargetCounters> ParseTargetStat(std::string_view line);
 
 class Sysfs {
  public:
-  explicit Sysfs(std::string root = kSysfsRoot) : root_(std::move(root)) {}
+  Sysfs() : Sysfs(kSysfsRoot) {}
+  explicit Sysfs(std::string root) : root_(std::move(root)) {}
 
   // ENODEV: the module is not loaded, for both.
   Result<BalancerState> Balancer() const;

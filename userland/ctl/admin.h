@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: MIT
+//
+// The admin service as weftctl calls it: the seam between the commands and the metadata server. One thread.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "thrift-gen/admin_types.h"
+#include "userland/base/address.h"
+#include "userland/base/status.h"
+
+namespace weft::ctl {
+
+class Admin {
+ public:
+  virtual ~Admin() = default;
+
+  // Besides what the service answers (admin.thrift), each call fails with the address and a hint when the
+  // server is not reached.
+  virtual Result<idl::Version> Version() = 0;
+  virtual Result<idl::PoolStatus> CreatePool(const idl::CreatePoolArgs& args) = 0;
+  virtual Result<idl::PoolStatus> PoolStatus() = 0;
+  virtual Status EvictSession(int64_t session) = 0;
+};
+
+// Connects with the first call.
+std::unique_ptr<Admin> MakeAdmin(const Address& server);
+
+}  // namespace weft::ctl

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: MIT
+//
+// weftctl's commands: a table of words, options and functions, the command line that selects one, and what
+// commands see of the world (all of it behind seams). One thread.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <ostream>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <boost/program_options.hpp>
+#include <nlohmann/json_fwd.hpp>
+
+#include "userland/balancer/bpf_host.h"
+#include "userland/balancer/sysfs.h"
+#include "userland/base/status.h"
+#include "userland/ctl/admin.h"
+
+namespace weft::ctl {
+
+// The world outside of weftctl.
+struct World {
+  std::ostream& out;
+  std::ostream& err;
+  std::string meta;  // WEFT_META, may be empty
+  std::function<std::unique_ptr<Admin>(const Address&)> make_admin = MakeAdmin;
+  std::function<std::unique_ptr<balancer::BpfHost>()> make_bpf_host = balancer::MakeBpfHost;
+  balancer::Sysfs sysfs{};
+};
+
+struct Context {
+  World& world;
+  Address meta;
+  bool meta_given = false;  // by option or environment
+  bool json = false;
+  std::unique_ptr<Admin> admin() const { return world.make_admin(meta); }
+  // One or the other on world.out.
+  void Print(const std::string& text, const nlohmann::ordered_json& as_json) const;
+};
+
+struct Command {
+  std::string_view words;     // "pool create"
+  std::string_view argument;  // name of its one argument, which is mandatory; empty: takes none
+  std::string_view summary;
+  void (*add_options)(boost::program_options::options_description_easy_init options);  // null: none
+  Status (*run)(const Context& context, const boost::program_options::variables_map& vm);
+
+  // The argument of a command that has one.
+  static std::string Argument(const boost::program_options::variables_map& vm);
+};
+
+std::span<const Command> PoolCommands();
+std::span<const Command> BalancerCommands();
+std::span<const Command> HostCommands();
+
+// Runs the command that `args` (without the program's name) select. Exit code: 0, 1 after an error, 2 when
+// the command line is wrong; what is wrong is on world.err.
+int RunWeftctl(const std::vector<std::string>& args, World& world);
+
+}  // namespace weft::ctl

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: MIT
+//
+// The pool, its targets and sessions as weftctl shows them: text for people, JSON with the names and units
+// of admin.thrift for programs. Pure functions.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include <nlohmann/json_fwd.hpp>
+
+#include "thrift-gen/admin_types.h"
+
+namespace weft::ctl {
+
+std::string PoolText(const idl::PoolStatus& pool);
+std::string TargetsText(const std::vector<idl::TargetInfo>& targets);
+std::string SessionsText(const std::vector<idl::SessionInfo>& sessions);
+
+nlohmann::ordered_json PoolJson(const idl::PoolStatus& pool);
+nlohmann::ordered_json TargetsJson(const std::vector<idl::TargetInfo>& targets);
+nlohmann::ordered_json SessionsJson(const std::vector<idl::SessionInfo>& sessions);
+
+}  // namespace weft::ctl

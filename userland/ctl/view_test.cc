@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: MIT
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include "userland/base/uuid.h"
+#include "userland/ctl/balancer_view.h"
+#include "userland/ctl/pool_view.h"
+#include "userland/ctl/table.h"
+
+namespace weft::ctl {
+namespace {
+
+using testing::HasSubstr;
+
+TEST(TableTest, ColumnsLineUp) {
+  Table table({{"NAME"}, {"SIZE", Table::kRight}, {"ZONE"}});
+  table.Add({"t1", "4", ""});
+  table.Add({"target-2", "12345", "rack1"});
+  EXPECT_EQ(table.ToString(),
+            "NAME       SIZE  ZONE\n"
+            "t1            4  -\n"
+            "target-2  12345  rack1\n");
+}
+
+TEST(TableTest, Units) {
+  EXPECT_EQ(FormatAge(0), "0.0 s");
+  EXPECT_EQ(FormatAge(59'900), "59.9 s");
+  EXPECT_EQ(FormatAge(90'000), "1.5 min");
+  EXPECT_EQ(FormatAge(3 * 86'400'000ll), "3.0 d");
+  EXPECT_EQ(FormatLatency(55'000), "55.0 us");
+  EXPECT_EQ(FormatLatency(1'500'000), "1.5 ms");
+}
+
+idl::PoolStatus TwoTargets() {
+  idl::PoolStatus pool;
+  pool.formed = true;
+  pool.cluster = "weft";
+  pool.cluster_uuid = ToBytes(*ParseUuid("00112233-4455-6677-8899-aabbccddeeff"));
+  pool.copies = 2;
+  pool.chunk_bytes = 64 << 20;
+  pool.pool_blocks = 262144;
+  pool.free_blocks = 131072;
+  pool.granted_blocks = 4096;
+  pool.chunks = 8;
+  pool.files = 3000;
+  for (int i = 1; i <= 2; ++i) {
+    idl::TargetInfo t;
+    t.id = i - 1;  // the first is not part of the pool
+    t.name = "t" + std::to_string(i);
+    t.host = "10.0.0." + std::to_string(i);
+    t.port = 7471;
+    t.capacity_bytes = 1ll << 30;
+    t.used_bytes = 1ll << 28;
+    t.weight = 100;
+    t.up = i == 2;
+    t.load = 125;
+    pool.targets.push_back(t);
+  }
+  idl::SessionInfo session;
+  session.id = 7;
+  session.host = "client1";
+  session.age_ms = 61'000;
+  session.granted_blocks = 4096;
+  pool.sessions.push_back(session);
+  return pool;
+}
+
+TEST(PoolViewTest, Text) {
+  EXPECT_EQ(PoolText(TwoTargets()),
+            "cluster   weft (00112233-4455-6677-8899-aabbccddeeff)\n"
+            "pool      1.0 GiB, 512.0 MiB free, 16.0 MiB granted to clients\n"
+            "chunks    8 of 64.0 MiB, 2 copies each\n"
+            "files     3000\n"
+            "\n"
+            "ID  TARGET  ADDRESS        STATE  ZONE  WEIGHT  CAPACITY       USED  USE%  QUEUE   LOAD  HEARTBEAT\n"
+            " -  t1      10.0.0.1:7471  down   -        100   1.0 GiB  256.0 MiB   25%      0  12.5%      0.0 s\n"
+            " 1  t2      10.0.0.2:7471  up     -        100   1.0 GiB  256.0 MiB   25%      0  12.5%      0.0 s\n"
+            "\n"
+            "SESSION  HOST         AGE  RENEWED   GRANTED\n"
+            "      7  client1  1.0 min    0.0 s  16.0 MiB\n");
+}
+
+TEST(PoolViewTest, TextNamesWhatIsWrong) {
+  idl::PoolStatus pool = TwoTargets();
+  pool.chunks_degraded = 3;
+  EXPECT_THAT(PoolText(pool), HasSubstr("2 copies each, 3 with a stale copy"));
+  EXPECT_THAT(PoolText(idl::PoolStatus()), HasSubstr("no pool yet; form it with `weftctl pool create`"));
+  EXPECT_THAT(TargetsText({}), HasSubstr("no target has registered"));
+  EXPECT_THAT(SessionsText({}), HasSubstr("no client"));
+}
+
+TEST(PoolViewTest, Json) {
+  nlohmann::ordered_json json = PoolJson(TwoTargets());
+  EXPECT_EQ(json["cluster_uuid"], "00112233-4455-6677-8899-aabbccddeeff");
+  EXPECT_EQ(json["pool_blocks"], 262144);
+  EXPECT_EQ(json["targets"][1]["name"], "t2");
+  EXPECT_EQ(json["targets"][1]["up"], true);
+  EXPECT_EQ(json["sessions"][0]["id"], 7);
+  EXPECT_EQ(PoolJson(idl::PoolStatus())["targets"], nlohmann::ordered_json::array());
+}
+
+TEST(BalancerViewTest, MarksThePolicyInForce) {
+  EXPECT_THAT(PoliciesText("p2c_latency"), HasSubstr("\n*  p2c_latency"));
+  EXPECT_THAT(PoliciesText("mine"), HasSubstr("\n*  mine"));
+  EXPECT_THAT(PoliciesText(std::nullopt), testing::Not(HasSubstr("*")));
+}
+
+TEST(BalancerViewTest, Counters) {
+  balancer::TargetCounters t{.cluster = "weft",
+                             .id = 1,
+                             .name = "t1",
+                             .up = true,
+                             .inflight = 2,
+                             .reads = 10,
+                             .writes = 20,
+                             .read_bytes = 40960,
+                             .write_bytes = 2 << 20,
+                             .errors = 0,
+                             .ewma_latency_ns = 55'000};
+  EXPECT_EQ(CountersText({t}),
+            "CLUSTER  ID  TARGET  STATE  INFLIGHT  READS  WRITES      READ  WRITTEN  ERRORS  READ LATENCY\n"
+            "weft      1  t1      up            2     10      20  40.0 KiB  2.0 MiB       0       55.0 us\n");
+  EXPECT_EQ(CountersJson({t})[0]["ewma_latency_ns"], 55'000);
+  EXPECT_THAT(CountersText({}), HasSubstr("no cluster is mounted"));
+}
+
+}  // namespace
+}  // namespace weft::ctl
