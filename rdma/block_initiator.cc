@@ -1,0 +1,289 @@
+// SPDX-License-Identifier: MIT
+#include "rdma/block_initiator.h"
+
+#include <sys/epoll.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <map>
+
+#include "rdma/target_link.h"
+
+namespace weft::rdma {
+namespace {
+
+constexpr size_t kTargetsMax = 1024;
+constexpr unsigned kTurnsPerClockRead = 16;  // while busy
+constexpr int kMonotonic = CLOCK_MONOTONIC;
+constexpr size_t kPollBatch = 64;
+
+class BlockInitiatorImpl final : public BlockInitiator {
+ public:
+  explicit BlockInitiatorImpl(InitiatorOptions options)
+      : options_(std::move(options)), ports_(options_.memory, options_.memory_bytes) {
+    clock_ = options_.clock ? options_.clock : &steady_clock_;
+    host_.options = &options_;
+    host_.ports = &ports_;
+    host_.now_ms = clock_->NowMs();
+  }
+  ~BlockInitiatorImpl() override;
+  Status Open(Verbs* verbs);
+
+  Status SetTarget(const TargetEndpoint& endpoint) override;
+  void RemoveTarget(uint32_t id) override;
+  Status Submit(uint32_t target, const BlockCommand& command) override;
+  void Kick() override;
+  size_t Poll(std::vector<BlockCompletion>* done) override;
+  int event_fd() const override { return epoll_fd_; }
+  bool ArmNotify() override;
+  void OnTargetState(std::function<void(uint32_t id, const Status&)> callback) override {
+    callback_ = std::move(callback);
+  }
+
+ private:
+  void Watch(int fd);
+  void TakeWakeUps();
+  void HandleCmEvents();
+  size_t HandleCompletions();
+  void HandleTime();
+  uint64_t NextDeadline() const;
+  void SetTimer(uint64_t deadline_ms);
+  TargetLink* LinkOf(const Connection* connection);
+
+  const InitiatorOptions options_;
+  const SteadyClock steady_clock_;
+  const Clock* clock_;
+  int epoll_fd_ = -1;
+  int timer_fd_ = -1;
+  uint64_t timer_ms_ = UINT64_MAX;  // what timer_fd_ is set to
+  std::unique_ptr<CmChannel> channel_;
+  InitiatorPorts ports_;
+  size_t watched_ports_ = 0;
+  LinkHost host_;
+  std::map<uint32_t, std::unique_ptr<TargetLink>> links_;  // by id of the target
+  std::vector<TargetLink*> table_;                         // by TargetLink::IndexOf
+  std::function<void(uint32_t, const Status&)> callback_;
+  unsigned turns_ = 0;
+  bool slept_ = true;  // since the last Poll
+};
+
+BlockInitiatorImpl::~BlockInitiatorImpl() {
+  links_.clear();
+  if (timer_fd_ >= 0) close(timer_fd_);
+  if (epoll_fd_ >= 0) close(epoll_fd_);
+}
+
+Status BlockInitiatorImpl::Open(Verbs* verbs) {
+  epoll_fd_ = epoll_create1(EPOLL_CLOEXEC);
+  if (epoll_fd_ < 0) return Status::Errno(errno, "epoll_create1");
+  timer_fd_ = timerfd_create(kMonotonic, TFD_CLOEXEC | TFD_NONBLOCK);
+  if (timer_fd_ < 0) return Status::Errno(errno, "timerfd_create");
+  Result<std::unique_ptr<CmChannel>> channel = verbs->CreateCmChannel();
+  if (!channel.ok()) return channel.status();
+  channel_ = *std::move(channel);
+  host_.channel = channel_.get();
+  Watch(timer_fd_);
+  Watch(channel_->event_fd());
+  return Status::Ok();
+}
+
+void BlockInitiatorImpl::Watch(int fd) {
+  epoll_event event{.events = EPOLLIN, .data = {.fd = fd}};
+  epoll_ctl(epoll_fd_, EPOLL_CTL_ADD, fd, &event);
+}
+
+Status BlockInitiatorImpl::SetTarget(const TargetEndpoint& endpoint) {
+  if (endpoint.host.empty() || endpoint.port == 0) {
+    return Error(EINVAL, "target {} has no address: \"{}\" port {}", endpoint.name, endpoint.host, endpoint.port);
+  }
+  host_.now_ms = clock_->NowMs();
+  if (auto found = links_.find(endpoint.id); found != links_.end()) {
+    found->second->SetEndpoint(endpoint);
+    return Status::Ok();
+  }
+  auto free = std::ranges::find(table_, nullptr);
+  if (free == table_.end()) {
+    if (table_.size() == kTargetsMax) {
+      return Error(ENOSPC, "target {}: more than {} targets", endpoint.name, kTargetsMax);
+    }
+    free = table_.insert(table_.end(), nullptr);
+  }
+  auto index = static_cast<uint16_t>(free - table_.begin());
+  auto link = std::make_unique<TargetLink>(&host_, endpoint, index);
+  table_[index] = link.get();
+  links_.emplace(endpoint.id, std::move(link));
+  return Status::Ok();
+}
+
+void BlockInitiatorImpl::RemoveTarget(uint32_t id) {
+  auto found = links_.find(id);
+  if (found == links_.end()) return;
+  found->second->Abort(EHOSTDOWN);
+  std::erase(host_.stirred, found->second.get());
+  *std::ranges::find(table_, found->second.get()) = nullptr;
+  links_.erase(found);
+}
+
+Status BlockInitiatorImpl::Submit(uint32_t target, const BlockCommand& command) {
+  auto found = links_.find(target);
+  if (found == links_.end()) return Error(ENODEV, "there is no target {}", target);
+  bool data = command.op == BlockOp::kRead || command.op == BlockOp::kWrite;
+  uint8_t flags = command.op == BlockOp::kWrite || command.op == BlockOp::kWriteZeroes ? kBlockFua : 0;
+  if (command.flags & ~flags) return Error(EINVAL, "flags {:#x} of op {}", command.flags, static_cast<int>(command.op));
+  if (command.op == BlockOp::kFlush) {
+    if (command.length_bytes || command.offset_bytes) return Error(EINVAL, "flush with an offset or a length");
+  } else if (command.length_bytes == 0 || command.length_bytes % kBlockAlign || command.offset_bytes % kBlockAlign ||
+             (data && command.length_bytes > kDataBytesMax)) {
+    return Error(EINVAL, "offset {} length {}: multiples of {} are possible, {} at most", command.offset_bytes,
+                 command.length_bytes, kBlockAlign, kDataBytesMax);
+  }
+  if (data && (command.buffer_offset > options_.memory_bytes ||
+               command.length_bytes > options_.memory_bytes - command.buffer_offset)) {
+    return Error(EINVAL, "buffer offset {} length {} is outside the registered memory of {} bytes",
+                 command.buffer_offset, command.length_bytes, options_.memory_bytes);
+  }
+  found->second->Submit(command);
+  return Status::Ok();
+}
+
+void BlockInitiatorImpl::Kick() {
+  for (TargetLink* link : host_.stirred) link->Kick();
+  host_.stirred.clear();
+}
+
+size_t BlockInitiatorImpl::Poll(std::vector<BlockCompletion>* done) {
+  if (slept_) TakeWakeUps();
+  HandleCompletions();
+  if (slept_ || ++turns_ % kTurnsPerClockRead == 0) HandleTime();
+  slept_ = false;
+  Kick();  // receives to post again, credits that came back
+  size_t count = host_.done.size();
+  done->insert(done->end(), host_.done.begin(), host_.done.end());
+  host_.done.clear();
+  while (!host_.news.empty()) {
+    auto news = std::move(host_.news);
+    host_.news.clear();
+    for (auto& [id, status] : news) {
+      if (callback_) callback_(id, status);
+    }
+  }
+  return count;
+}
+
+// After a sleep: which of the event sources fired. Their events are cleared so that the next sleep is one.
+void BlockInitiatorImpl::TakeWakeUps() {
+  std::array<epoll_event, 16> events;
+  int count = epoll_wait(epoll_fd_, events.data(), events.size(), 0);
+  for (int i = 0; i < count; i++) {
+    int fd = events[static_cast<size_t>(i)].data.fd;
+    if (fd == timer_fd_) {
+      uint64_t expirations;
+      if (read(timer_fd_, &expirations, sizeof expirations) > 0) timer_ms_ = UINT64_MAX;
+    }
+    for (const auto& port : ports_.all()) {
+      if (fd == port->completions->event_fd() && port->completions->TakeEvent()) port->armed = false;
+    }
+  }
+}
+
+size_t BlockInitiatorImpl::HandleCompletions() {
+  std::array<WorkCompletion, kPollBatch> batch;
+  size_t total = 0;
+  for (const auto& port : ports_.all()) {
+    size_t count;
+    do {
+      count = port->completions->Poll(batch);
+      for (size_t i = 0; i < count; i++) {
+        uint16_t index = TargetLink::IndexOf(batch[i].id);
+        if (index < table_.size() && table_[index]) table_[index]->OnCompletion(batch[i]);
+      }
+      total += count;
+      if (count) port->stirred = true;
+    } while (count == batch.size());
+  }
+  return total;
+}
+
+void BlockInitiatorImpl::HandleCmEvents() {
+  CmEvent event;
+  while (channel_->NextEvent(&event)) {
+    if (event.type == CmEvent::Type::kRequest) continue;  // nobody listens on this channel
+    if (TargetLink* link = LinkOf(event.connection)) link->OnEvent(event);
+  }
+  for (; watched_ports_ < ports_.all().size(); watched_ports_++) {
+    Watch(ports_.all()[watched_ports_]->completions->event_fd());
+  }
+}
+
+TargetLink* BlockInitiatorImpl::LinkOf(const Connection* connection) {
+  for (auto& [id, link] : links_) {
+    if (link->Owns(connection)) return link.get();
+  }
+  return nullptr;
+}
+
+// Once per millisecond, or after a sleep: connection events and time limits.
+void BlockInitiatorImpl::HandleTime() {
+  uint64_t now_ms = clock_->NowMs();
+  if (now_ms == host_.now_ms && !slept_) return;
+  host_.now_ms = now_ms;
+  HandleCmEvents();
+  for (auto& [id, link] : links_) {
+    if (link->deadline_ms() <= now_ms) link->OnTime();
+  }
+}
+
+uint64_t BlockInitiatorImpl::NextDeadline() const {
+  uint64_t deadline = UINT64_MAX;
+  for (const auto& [id, link] : links_) deadline = std::min(deadline, link->deadline_ms());
+  return deadline;
+}
+
+void BlockInitiatorImpl::SetTimer(uint64_t deadline_ms) {
+  if (deadline_ms >= timer_ms_) return;  // it fires early, which costs one turn
+  itimerspec spec{};
+  spec.it_value.tv_sec = static_cast<time_t>(deadline_ms / 1000);
+  spec.it_value.tv_nsec = static_cast<long>(deadline_ms % 1000 * 1000000);
+  timerfd_settime(timer_fd_, TFD_TIMER_ABSTIME, &spec, nullptr);
+  timer_ms_ = deadline_ms;
+}
+
+bool BlockInitiatorImpl::ArmNotify() {
+  slept_ = true;
+  Kick();
+  for (const auto& port : ports_.all()) {
+    if (port->armed && port->stirred && port->completions->TakeEvent()) port->armed = false;
+    if (port->armed) continue;
+    if (!port->completions->Arm().ok()) return false;
+    port->armed = true;
+    port->stirred = false;
+  }
+  if (HandleCompletions() || !host_.done.empty() || !host_.news.empty()) return false;
+  uint64_t deadline_ms = NextDeadline();
+  if (deadline_ms <= clock_->NowMs()) return false;
+  if (deadline_ms != UINT64_MAX) SetTimer(deadline_ms);
+  return true;
+}
+
+Status Check(const InitiatorOptions& options) {
+  if (!options.memory || options.memory_bytes == 0) return Error(EINVAL, "no memory to register");
+  if (options.depth_per_target == 0 || options.depth_per_target >= kDepthMax) {
+    return Error(EINVAL, "depth_per_target {}: 1 to {} are possible", options.depth_per_target, kDepthMax - 1);
+  }
+  if (options.detect_ms == 0) return Error(EINVAL, "detect_ms is 0");
+  if (options.cluster_key.empty()) return Error(EINVAL, "no cluster key");
+  return Status::Ok();
+}
+
+}  // namespace
+
+Result<std::unique_ptr<BlockInitiator>> BlockInitiator::Create(Verbs* verbs, InitiatorOptions options) {
+  if (Status s = Check(options); !s.ok()) return s;
+  auto initiator = std::make_unique<BlockInitiatorImpl>(std::move(options));
+  if (Status s = initiator->Open(verbs); !s.ok()) return s;
+  return std::unique_ptr<BlockInitiator>(std::move(initiator));
+}
+
+}  // namespace weft::rdma
