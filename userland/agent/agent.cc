@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: MIT
+#include "userland/agent/agent.h"
+
+#include <cerrno>
+
+#include "userland/base/log.h"
+
+namespace weft::agent {
+namespace {
+
+constexpr int kAttachTries = 3;  // each waits WEFT_ATTACH_WAIT_MS in the kernel
+
+Result<std::unique_ptr<channel::Channel>> AttachPatiently(channel::Device* device,
+                                                          const channel::AttachOptions& options) {
+  for (int attempt = 1;; ++attempt) {
+    auto channel = channel::Channel::Attach(device, options);
+    if (channel.ok() || channel.status().code() != EAGAIN || attempt == kAttachTries) return channel;
+    LogWarning("{}; trying again", channel.status().message());
+  }
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Agent>> Agent::Attach(channel::Device* device, InitiatorMaker make_initiator,
+                                             const AgentOptions& options) {
+  auto channel = AttachPatiently(device, options.attach);
+  if (!channel.ok()) return channel.status();
+  return std::unique_ptr<Agent>(new Agent(*std::move(channel), std::move(make_initiator), options));
+}
+
+Agent::Agent(std::unique_ptr<channel::Channel> channel, InitiatorMaker make_initiator, const AgentOptions& options)
+    : options_(options),
+      channel_(std::move(channel)),
+      start_link_(options.meta, health_),
+      targets_([this](const std::vector<weft_target_info>& infos) { return channel_->SetTargets(infos); }),
+      session_({.server = options.meta,
+                .cluster = options.attach.cluster,
+                .client = channel_->client(),
+                .host = options.host},
+               health_, this),
+      dispatcher_(channel_.get(), &session_, options.meta, health_, options.meta_connections) {
+  for (size_t i = 0; i < channel_->queue_count(); ++i) {
+    QueueLoopOptions loop = {.spin = options.spin, .detect = options.detect, .create_initiator = {}, .on_path = {}};
+    loop.create_initiator = [this, make_initiator](uint64_t session) {
+      return make_initiator(channel_->pool(), session);
+    };
+    loop.on_path = [this, i](uint32_t target, const Status& state) { targets_.SetPath(i, target, state); };
+    loops_.push_back(std::make_unique<QueueLoop>(channel_.get(), channel_->queue(i), &dispatcher_, std::move(loop)));
+  }
+}
+
+Agent::~Agent() { Stop(std::chrono::milliseconds(0)); }
+
+Status Agent::Start() {
+  LogInfo("attached to cluster \"{}\" epoch={} queues={} depth={} pool={} MiB session={}", options_.attach.cluster,
+          channel_->epoch(), channel_->queue_count(), channel_->depth(), channel_->pool().size() >> 20,
+          channel_->session());
+  for (auto& loop : loops_) {
+    if (Status s = loop->Start(); !s.ok()) return s;
+  }
+  if (channel_->session() != 0) {
+    if (Status s = session_.Reclaim(&start_link_, channel_->session()); !s.ok()) return s;
+  }
+  session_.Start();
+  dispatcher_.Start();
+  return channel_->Ready();
+}
+
+void Agent::Stop(std::chrono::milliseconds grace) {
+  if (loops_.empty()) return;
+  auto deadline = std::chrono::steady_clock::now() + grace;
+  for (auto& loop : loops_) loop->BeginStop(grace);
+  size_t left = 0;
+  for (auto& loop : loops_) left += loop->Join();
+  auto remaining = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
+  left += dispatcher_.Stop(std::max(remaining, std::chrono::milliseconds(0)));
+  session_.Stop();
+  loops_.clear();
+  if (left > 0) LogInfo("{} requests stay with the kernel for the next agent", left);
+}
+
+Status Agent::OnAllLoops(const std::function<Status(QueueLoop&)>& task) {
+  Status first;
+  for (auto& loop : loops_) {
+    Status s = loop->Run(task);
+    if (!s.ok() && first.ok()) first = s;
+  }
+  return first;
+}
+
+Status Agent::OnSessionOpen(const idl::Session& session) {
+  auto endpoints = EndpointsOf(session.targets);
+  if (!endpoints.ok()) return endpoints.status();
+  targets_.SetMap(session.targets);
+  Status s =
+      OnAllLoops([&](QueueLoop& loop) { return loop.OpenSession(static_cast<uint64_t>(session.id), *endpoints); });
+  if (!s.ok()) return s;
+  // A wrong key is a mistake of the person at the keyboard: fail. Targets that do not answer are for the
+  // mount's own policy, hard or soft.
+  Status path = targets_.WaitForPath(options_.detect);
+  if (path.code() == EACCES || path.code() == EKEYREJECTED) return Error(EKEYREJECTED, "{}", path.message());
+  if (!path.ok()) LogWarning("no target is reachable yet, requests will wait: {}", path.message());
+  return {};
+}
+
+void Agent::OnTargets(const idl::TargetMap& map) {
+  auto endpoints = EndpointsOf(map);
+  if (!endpoints.ok()) return LogError("{}", endpoints.status().message());
+  targets_.SetMap(map);
+  if (Status s = OnAllLoops([&](QueueLoop& loop) { return loop.SetTargets(*endpoints); }); !s.ok()) {
+    LogError("taking target map {} over: {}", map.version, s.message());
+  }
+}
+
+void Agent::OnSessionEnded() {
+  if (Status s = OnAllLoops([](QueueLoop& loop) { return loop.EndSession(); }); !s.ok()) LogError("{}", s.message());
+}
+
+void Agent::OnSessionClosed() {
+  if (Status s = OnAllLoops([](QueueLoop& loop) { return loop.CloseSession(); }); !s.ok()) LogError("{}", s.message());
+  targets_.Clear();
+}
+
+}  // namespace weft::agent

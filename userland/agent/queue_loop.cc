@@ -1,0 +1,294 @@
+// SPDX-License-Identifier: MIT
+#include "userland/agent/queue_loop.h"
+
+#include <sched.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <future>
+
+#include "userland/agent/block_request.h"
+#include "userland/base/log.h"
+
+namespace weft::agent {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr size_t kTakeMax = 64;  // requests taken at a time, so that completions never wait for long
+
+}  // namespace
+
+QueueLoop::QueueLoop(const channel::Channel* channel, channel::Queue* queue, MetaSink* sink, QueueLoopOptions options)
+    : channel_(channel), queue_(queue), sink_(sink), options_(std::move(options)) {
+  sqes_.resize(kTakeMax);
+  done_.reserve(channel->depth());
+  cqes_.reserve(channel->depth());
+}
+
+QueueLoop::~QueueLoop() {
+  if (thread_.joinable()) {
+    BeginStop(std::chrono::milliseconds(0));
+    Join();
+  }
+  initiator_ = nullptr;  // before the memory that it has registered goes away with the channel
+  if (epoll_fd_ >= 0) close(epoll_fd_);
+  if (wake_fd_ >= 0) close(wake_fd_);
+}
+
+Status QueueLoop::Start() {
+  epoll_fd_ = epoll_create1(EPOLL_CLOEXEC);
+  if (epoll_fd_ < 0) return Status::Errno(errno, "epoll_create1");
+  wake_fd_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (wake_fd_ < 0) return Status::Errno(errno, "eventfd");
+  // Edge-triggered: the ring and the task list say what there is to do, the descriptors only wake.
+  Watch(queue_->fd(), EPOLLIN | EPOLLET);
+  Watch(wake_fd_, EPOLLIN | EPOLLET);
+  thread_ = std::thread([this] { Main(); });
+  pthread_setname_np(thread_.native_handle(), fmt::format("weftd/q{}", queue_->index()).c_str());
+  return {};
+}
+
+void QueueLoop::Watch(int fd, uint32_t events) {
+  epoll_event event = {};
+  event.events = events;
+  event.data.fd = fd;
+  if (epoll_ctl(epoll_fd_, EPOLL_CTL_ADD, fd, &event) != 0) {
+    LogError("queue {}: cannot wait on a file descriptor: {}", queue_->index(), strerror(errno));
+  }
+}
+
+Status QueueLoop::Run(const std::function<Status(QueueLoop&)>& task) {
+  std::promise<Status> promise;
+  std::future<Status> result = promise.get_future();
+  {
+    std::lock_guard lock(mutex_);
+    if (stopped_) return Error(ECANCELED, "queue {} has stopped", queue_->index());
+    tasks_.push_back({[this, &task, &promise] { promise.set_value(task(*this)); }});
+    has_tasks_ = true;
+  }
+  Wake();
+  return result.get();
+}
+
+void QueueLoop::BeginStop(std::chrono::milliseconds grace) {
+  stop_deadline_ns_ = (Clock::now() + grace).time_since_epoch().count();
+  stopping_ = true;
+  Wake();
+}
+
+size_t QueueLoop::Join() {
+  thread_.join();
+  return in_flight_ + deferred_.size();
+}
+
+void QueueLoop::Wake() {
+  // Pairs with Sleep: either it sees what was set before this, or this sees that it is asleep.
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  if (asleep_.load(std::memory_order_relaxed)) eventfd_write(wake_fd_, 1);
+}
+
+void QueueLoop::Main() {
+  Clock::time_point last_work = Clock::now();
+  while (!Finished()) {
+    if (Turn()) {
+      last_work = Clock::now();
+    } else if (Clock::now() - last_work < options_.spin) {
+      sched_yield();  // on a machine with few CPUs the kernel's and the targets' work comes first
+    } else {
+      Sleep();
+      last_work = Clock::now();
+    }
+  }
+  std::lock_guard lock(mutex_);
+  stopped_ = true;
+  for (Task& task : tasks_) task.run();
+  tasks_.clear();
+}
+
+bool QueueLoop::Finished() const {
+  if (!stopping_) return false;
+  if (in_flight_ == 0) return true;
+  return Clock::now().time_since_epoch().count() >= stop_deadline_ns_;
+}
+
+bool QueueLoop::Turn() {
+  bool worked = RunTasks();
+  if (!stopping_ && TakeSubmissions()) worked = true;
+  if (!deferred_.empty()) RetryDeferred(false);
+  if (initiator_) {
+    if (kick_) initiator_->Kick();
+    kick_ = false;
+    done_.clear();
+    if (initiator_->Poll(&done_) > 0) {
+      for (const rdma::BlockCompletion& done : done_) {
+        Push(done.tag, session_ended_ && done.result < 0 ? -ESTALE : done.result);
+      }
+      in_flight_ -= done_.size();
+    }
+  }
+  return FlushCompletions() || worked;
+}
+
+void QueueLoop::Sleep() {
+  if (!queue_->Arm() && !stopping_) return queue_->Disarm();
+  asleep_.store(true, std::memory_order_relaxed);
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  bool must_look = has_tasks_ || Finished() || (initiator_ && !initiator_->ArmNotify());
+  if (!must_look) {
+    int wait_ms = -1;
+    if (!deferred_.empty() || stopping_) {
+      auto until = stopping_ ? Clock::time_point(Clock::duration(stop_deadline_ns_)) : deferred_.front().deadline;
+      auto left = std::chrono::ceil<std::chrono::milliseconds>(until - Clock::now());
+      wait_ms = static_cast<int>(std::max<int64_t>(left.count(), 0));
+    }
+    epoll_event events[4];
+    epoll_wait(epoll_fd_, events, std::size(events), wait_ms);  // what happened is found by looking
+  }
+  asleep_.store(false, std::memory_order_relaxed);
+  queue_->Disarm();
+}
+
+bool QueueLoop::RunTasks() {
+  if (!has_tasks_.load(std::memory_order_acquire)) return false;
+  std::vector<Task> tasks;
+  {
+    std::lock_guard lock(mutex_);
+    tasks.swap(tasks_);
+    has_tasks_ = false;
+  }
+  for (Task& task : tasks) task.run();
+  return true;
+}
+
+bool QueueLoop::TakeSubmissions() {
+  size_t count = queue_->Take(sqes_);
+  for (size_t i = 0; i < count; ++i) {
+    const weft_sqe& sqe = sqes_[i];
+    if (sqe.op == WEFT_OP_META) {
+      sink_->Submit(queue_, sqe);
+    } else {
+      SubmitBlock(sqe);
+    }
+  }
+  return count > 0;
+}
+
+void QueueLoop::SubmitBlock(const weft_sqe& sqe) {
+  rdma::BlockCommand command;
+  Status status = ToBlockCommand(sqe, channel_->pool().size(), &command);
+  if (status.ok() && initiator_ == nullptr) status = Error(ESTALE, "there is no session");
+  if (status.ok() && session_ended_) return Push(sqe.tag, -ESTALE);
+  if (status.ok()) status = initiator_->Submit(sqe.target, command);
+  if (status.ok()) {
+    ++in_flight_;
+    kick_ = true;
+    return;
+  }
+  if (status.code() == ENODEV) {
+    // The kernel's chunk map may be newer than the target map: nextEvents brings the target soon.
+    return deferred_.push_back({sqe, Clock::now() + options_.detect});
+  }
+  Push(sqe.tag, -status.code());
+  uint64_t missed = 0;
+  if (bad_requests_.Pass(&missed)) {
+    LogError("queue {}: refused a request op={} target={} tag={:#x}: {} (and {} more)", queue_->index(), sqe.op,
+             sqe.target, sqe.tag, status.message(), missed);
+  }
+}
+
+void QueueLoop::RetryDeferred(bool targets_changed) {
+  auto now = Clock::now();
+  std::vector<Deferred> waiting;
+  waiting.swap(deferred_);
+  for (Deferred& entry : waiting) {
+    if (entry.deadline <= now || session_ended_) {
+      if (!session_ended_) LogError("target {} is not in the map of the metadata server", entry.sqe.target);
+      Push(entry.sqe.tag, session_ended_ ? -ESTALE : -EHOSTDOWN);
+    } else if (targets_changed && targets_.contains(entry.sqe.target)) {
+      SubmitBlock(entry.sqe);
+    } else {
+      deferred_.push_back(entry);
+    }
+  }
+}
+
+void QueueLoop::Push(uint64_t tag, int32_t result) {
+  weft_cqe cqe = {};
+  cqe.tag = tag;
+  cqe.epoch = channel_->epoch();
+  cqe.result = result;
+  cqes_.push_back(cqe);
+}
+
+bool QueueLoop::FlushCompletions() {
+  if (cqes_.empty()) return false;
+  if (Status s = queue_->Complete(cqes_); !s.ok()) LogError("{}", s.message());
+  cqes_.clear();
+  return true;
+}
+
+Status QueueLoop::OpenSession(uint64_t session, const std::vector<rdma::TargetEndpoint>& targets) {
+  if (Status s = CloseSession(); !s.ok()) return s;
+  auto created = options_.create_initiator(session);
+  if (!created.ok()) return created.status();
+  initiator_ = *std::move(created);
+  session_ended_ = false;
+  initiator_->OnTargetState(options_.on_path);
+  Watch(initiator_->event_fd(), EPOLLIN);
+  return SetTargets(targets);
+}
+
+Status QueueLoop::SetTargets(const std::vector<rdma::TargetEndpoint>& targets) {
+  if (initiator_ == nullptr || session_ended_) return {};
+  std::map<uint32_t, rdma::TargetEndpoint> next;
+  for (const rdma::TargetEndpoint& target : targets) next[target.id] = target;
+  for (const auto& [id, target] : targets_) {
+    if (!next.contains(id)) initiator_->RemoveTarget(id);
+  }
+  Status first;
+  for (const auto& [id, target] : next) {
+    auto known = targets_.find(id);
+    if (known != targets_.end() && known->second.host == target.host && known->second.port == target.port &&
+        known->second.uuid == target.uuid) {
+      continue;
+    }
+    Status s = initiator_->SetTarget(target);
+    if (!s.ok() && first.ok()) first = s.Annotate(target.name);
+  }
+  targets_ = std::move(next);
+  if (!deferred_.empty()) RetryDeferred(true);
+  return first;
+}
+
+Status QueueLoop::EndSession() {
+  session_ended_ = true;
+  if (initiator_) {
+    for (const auto& [id, target] : targets_) initiator_->RemoveTarget(id);
+  }
+  targets_.clear();
+  RetryDeferred(false);
+  return {};
+}
+
+Status QueueLoop::CloseSession() {
+  if (initiator_ == nullptr) return {};
+  if (in_flight_ > 0) {
+    // The kernel unmounts last; whatever it still waits for is told that the session is gone.
+    LogWarning("queue {}: session closed with {} block requests unfinished", queue_->index(), in_flight_);
+    if (Status s = EndSession(); !s.ok()) return s;
+    done_.clear();
+    initiator_->Poll(&done_);
+    for (const rdma::BlockCompletion& done : done_) Push(done.tag, done.result < 0 ? -ESTALE : done.result);
+    in_flight_ -= done_.size();
+  }
+  epoll_ctl(epoll_fd_, EPOLL_CTL_DEL, initiator_->event_fd(), nullptr);
+  initiator_ = nullptr;
+  targets_.clear();
+  return {};
+}
+
+}  // namespace weft::agent

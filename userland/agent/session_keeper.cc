@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: MIT
+#include "userland/agent/session_keeper.h"
+
+#include <algorithm>
+#include <cerrno>
+
+#include "thrift-gen/meta_constants.h"
+#include "userland/agent/target_table.h"
+#include "userland/base/log.h"
+
+namespace weft::agent {
+namespace {
+
+constexpr int32_t kLeaseMinMs = 300;
+constexpr int32_t kRenewalsPerLease = 3;
+
+// nextEvents answers after wait_ms; a server that has not answered by half a lease later is asked again.
+int ReplyMs(int32_t wait_ms, int32_t lease_ms) { return wait_ms + lease_ms / 2; }
+
+}  // namespace
+
+SessionKeeper::SessionKeeper(SessionOptions options, std::shared_ptr<MetaServerHealth> health,
+                             SessionListener* listener)
+    : options_(std::move(options)), listener_(listener), link_(options_.server, std::move(health)) {}
+
+SessionKeeper::~SessionKeeper() { Stop(); }
+
+void SessionKeeper::Start() {
+  thread_ = std::thread([this] { Main(); });
+  pthread_setname_np(thread_.native_handle(), "weftd/session");
+}
+
+void SessionKeeper::Stop() {
+  {
+    std::lock_guard lock(mutex_);
+    stopping_ = true;
+    changed_.notify_all();
+  }
+  link_.Interrupt();
+  if (thread_.joinable()) thread_.join();
+}
+
+Result<idl::Session> SessionKeeper::Open(MetaLink* link) {
+  std::lock_guard call(call_mutex_);
+  idl::OpenSessionArgs args;
+  args.__set_protocol(idl::g_meta_constants.PROTOCOL_VERSION);
+  args.__set_cluster(options_.cluster);
+  args.__set_client(ToBytes(options_.client));
+  args.__set_host(options_.host);
+  Result<idl::Session> session = link->Call([&](MetaLink::Service& service) {
+    idl::Session opened;
+    service.openSession(opened, args);
+    return opened;
+  });
+  if (!session.ok()) return session;
+  if (Status s = Adopt(*session); !s.ok()) {
+    Status closed = link->Call([&](MetaLink::Service& service) { service.closeSession(session->id); });
+    if (!closed.ok()) LogWarning("closing session {}: {}", session->id, closed.message());
+    listener_->OnSessionClosed();
+    return s;
+  }
+  LogInfo("session {} is open: {} targets, pool of {} blocks", session->id, session->targets.targets.size(),
+          session->pool_blocks);
+  return session;
+}
+
+Status SessionKeeper::Reclaim(MetaLink* link, uint64_t id) {
+  std::lock_guard call(call_mutex_);
+  Result<idl::Session> session = link->Call([&](MetaLink::Service& service) {
+    idl::Session reclaimed;
+    service.reclaimSession(reclaimed, static_cast<int64_t>(id));
+    return reclaimed;
+  });
+  if (session.ok()) {
+    LogInfo("session {} goes on after a restart of the agent", id);
+    return Adopt(*session);
+  }
+  if (session.status().code() != ESTALE) return session.status();
+  LogError("session {}: {}; unmount and mount again", id, session.status().message());
+  {
+    std::lock_guard lock(mutex_);
+    known_ = static_cast<int64_t>(id);
+  }
+  listener_->OnSessionEnded();
+  return {};
+}
+
+Status SessionKeeper::Close(MetaLink* link) {
+  std::lock_guard call(call_mutex_);
+  int64_t session;
+  {
+    std::lock_guard lock(mutex_);
+    session = known_;
+  }
+  if (session == 0) return {};
+  Status s = link->Call([&](MetaLink::Service& service) { service.closeSession(session); });
+  // ESTALE: it had ended, which is what closing is for.
+  if (!s.ok() && s.code() != ESTALE) return s;
+  {
+    std::lock_guard lock(mutex_);
+    known_ = 0;
+    live_ = 0;
+  }
+  link_.Interrupt();  // ends the poll of this session; the thread resumes
+  listener_->OnSessionClosed();
+  LogInfo("session {} is closed", session);
+  return {};
+}
+
+Status SessionKeeper::Adopt(const idl::Session& session) {
+  Result<std::vector<rdma::TargetEndpoint>> endpoints = EndpointsOf(session.targets);
+  if (!endpoints.ok()) return endpoints.status();
+  if (session.id <= 0) return Error(EIO, "session: id {}", session.id);
+  if (session.lease_ms < kLeaseMinMs) return Error(EIO, "session: lease_ms {}", session.lease_ms);
+  if (Status s = listener_->OnSessionOpen(session); !s.ok()) return s;
+  std::lock_guard lock(mutex_);
+  known_ = session.id;
+  map_version_ = session.targets.version;
+  lease_ms_ = session.lease_ms;
+  live_ = session.id;
+  changed_.notify_all();
+  return {};
+}
+
+void SessionKeeper::Ended(int64_t session) {
+  std::lock_guard call(call_mutex_);
+  {
+    std::lock_guard lock(mutex_);
+    if (session == 0 || live_ != session) return;  // said already
+    live_ = 0;
+  }
+  LogError("session {} was ended by the metadata server {}; unmount and mount again", session,
+           options_.server.ToString());
+  listener_->OnSessionEnded();
+}
+
+void SessionKeeper::Main() {
+  for (;;) {
+    int64_t session, version;
+    {
+      std::unique_lock lock(mutex_);
+      changed_.wait(lock, [&] { return stopping_ || live_ != 0; });
+      if (stopping_) return;
+      session = live_;
+      version = map_version_;
+    }
+    Renew(session, version);
+  }
+}
+
+void SessionKeeper::Renew(int64_t session, int64_t version) {
+  int32_t lease_ms;
+  {
+    std::lock_guard lock(mutex_);
+    lease_ms = lease_ms_;
+  }
+  int32_t wait_ms = lease_ms / kRenewalsPerLease;
+  Result<idl::Events> events = link_.Call(
+      [&](MetaLink::Service& service) {
+        idl::Events next;
+        service.nextEvents(next, session, version, wait_ms);
+        return next;
+      },
+      ReplyMs(wait_ms, lease_ms));
+  if (!events.ok()) {
+    if (events.status().code() == ESTALE) return Ended(session);
+    std::unique_lock lock(mutex_);
+    if (events.status().code() == ECANCELED) {
+      if (!stopping_) link_.Resume();  // Close interrupted it
+      return;
+    }
+    LogError("renewing session {}: {}", session, events.status().message());
+    // An answer, but no sensible one: ask again after a while, not at once.
+    changed_.wait_for(lock, std::chrono::milliseconds(wait_ms), [&] { return stopping_ || live_ != session; });
+    return;
+  }
+  if (!events->__isset.targets || events->targets.version <= version) return;
+  if (auto endpoints = EndpointsOf(events->targets); !endpoints.ok()) {
+    LogError("metadata server {}: {}", options_.server.ToString(), endpoints.status().message());
+  } else {
+    std::lock_guard call(call_mutex_);
+    if (live_ == session) listener_->OnTargets(events->targets);
+  }
+  std::lock_guard lock(mutex_);
+  map_version_ = std::max(map_version_, events->targets.version);
+}
+
+}  // namespace weft::agent

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: MIT
+//
+// The metadata session of the mount: opens it at MOUNT, takes it up again after a restart of the agent,
+// renews it by nextEvents in a thread of its own, closes it at UNMOUNT. What it learns goes to the
+// listener. Any thread may call.
+//
+//   none --Open--> live --Close--> none          live --ESTALE from the server--> ended --Close/Open-->
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+
+#include "thrift-gen/meta_types.h"
+#include "userland/agent/meta_link.h"
+#include "userland/base/uuid.h"
+
+namespace weft::agent {
+
+class SessionListener {
+ public:
+  virtual ~SessionListener() = default;
+  // Block requests may come when this has returned Ok; otherwise the session is closed again.
+  virtual Status OnSessionOpen(const idl::Session& session) = 0;
+  virtual void OnTargets(const idl::TargetMap& map) = 0;
+  virtual void OnSessionEnded() = 0;   // by the server
+  virtual void OnSessionClosed() = 0;  // by UNMOUNT
+};
+
+struct SessionOptions {
+  Address server;
+  std::string cluster;
+  Uuid client{};
+  std::string host;
+};
+
+class SessionKeeper {
+ public:
+  SessionKeeper(SessionOptions options, std::shared_ptr<MetaServerHealth> health, SessionListener* listener);
+  ~SessionKeeper();
+  SessionKeeper(const SessionKeeper&) = delete;
+  SessionKeeper& operator=(const SessionKeeper&) = delete;
+
+  void Start();  // renewal
+  void Stop();   // leaves the session as it is: the next agent takes it up
+
+  // All wait until the server has answered. `link` is the calling thread's.
+  Result<idl::Session> Open(MetaLink* link);
+  Status Reclaim(MetaLink* link, uint64_t session);  // one that the server has ended: Ok, and ended
+  Status Close(MetaLink* link);
+
+  int64_t live_session() const { return live_; }  // 0: none, or ended
+  // The server said ESTALE to a call with this session.
+  void Ended(int64_t session);
+
+ private:
+  void Main();
+  void Renew(int64_t session, int64_t map_version);
+  Status Adopt(const idl::Session& session);
+
+  const SessionOptions options_;
+  SessionListener* const listener_;
+  MetaLink link_;  // of the renewing thread
+  std::atomic<int64_t> live_ = 0;
+
+  std::mutex call_mutex_;  // one of Open, Reclaim, Close, Ended, and a new map at a time; before mutex_
+  std::mutex mutex_;       // guards all below
+  std::condition_variable changed_;
+  int64_t known_ = 0;  // to be closed by UNMOUNT, also when it has ended
+  int64_t map_version_ = 0;
+  int32_t lease_ms_ = 0;
+  bool stopping_ = false;
+  std::thread thread_;
+};
+
+}  // namespace weft::agent

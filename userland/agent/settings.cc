@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: MIT
+#include "userland/agent/settings.h"
+
+#include <algorithm>
+#include <bit>
+#include <cerrno>
+#include <thread>
+
+#include "kmod/uapi/weft.h"
+#include "userland/base/config.h"
+
+namespace weft::agent {
+namespace {
+
+constexpr int64_t kSpinMaxUs = 1'000'000;
+constexpr int64_t kDetectMinMs = 100;
+constexpr int64_t kDetectMaxMs = 600'000;
+constexpr int64_t kConnectionsMax = 16;
+constexpr uint32_t kCpusPerQueue = 4;
+
+Status CheckRange(const char* name, int64_t value, int64_t min, int64_t max) {
+  if (value >= min && value <= max) return {};
+  return Error(EINVAL, "{} is {}, not {} to {}", name, value, min, max);
+}
+
+}  // namespace
+
+std::string DefaultConfigPath(const std::string& cluster) { return fmt::format("/etc/weft/{}.toml", cluster); }
+
+Status ReadSettings(const std::string& path, Settings* settings) {
+  Result<Config> config = Config::Load(path);
+  if (!config.ok()) return config.status();
+  config->Read("meta", &settings->meta);
+  config->Read("key", &settings->key);
+  config->Read("log_level", &settings->log_level);
+  config->Read("queues", &settings->queues, 0, WEFT_QUEUES_MAX);
+  config->ReadBytes("pool_bytes", &settings->pool_bytes, 0, WEFT_POOL_BYTES_MAX);
+  config->Read("depth", &settings->depth, 0, WEFT_DEPTH_MAX);
+  config->Read("spin_us", &settings->spin_us, 0, kSpinMaxUs);
+  config->Read("detect_ms", &settings->detect_ms, kDetectMinMs, kDetectMaxMs);
+  config->Read("meta_connections", &settings->meta_connections, 1, kConnectionsMax);
+  return config->Finish();
+}
+
+Status CheckSettings(const Settings& settings) {
+  if (settings.meta.empty()) return Error(EINVAL, "no metadata server is named; give --meta HOST:PORT");
+  if (settings.key.empty()) return Error(EINVAL, "no cluster key is named; give --key FILE");
+  for (Status s :
+       {CheckRange("queues", settings.queues, 0, WEFT_QUEUES_MAX),
+        CheckRange("depth", settings.depth, 0, WEFT_DEPTH_MAX), CheckRange("spin_us", settings.spin_us, 0, kSpinMaxUs),
+        CheckRange("detect_ms", settings.detect_ms, kDetectMinMs, kDetectMaxMs),
+        CheckRange("meta_connections", settings.meta_connections, 1, kConnectionsMax)}) {
+    if (!s.ok()) return s;
+  }
+  if (settings.depth != 0 && !std::has_single_bit(static_cast<uint64_t>(settings.depth))) {
+    return Error(EINVAL, "depth {} is no power of two", settings.depth);
+  }
+  if (settings.pool_bytes != 0 &&
+      (settings.pool_bytes < WEFT_POOL_BYTES_MIN || settings.pool_bytes > WEFT_POOL_BYTES_MAX)) {
+    return Error(EINVAL, "pool_bytes is {}, not {} to {}", FormatBytes(settings.pool_bytes),
+                 FormatBytes(WEFT_POOL_BYTES_MIN), FormatBytes(WEFT_POOL_BYTES_MAX));
+  }
+  return {};
+}
+
+uint32_t QueueCount(const Settings& settings) {
+  if (settings.queues > 0) return static_cast<uint32_t>(settings.queues);
+  return std::clamp<uint32_t>(std::thread::hardware_concurrency() / kCpusPerQueue, 1, WEFT_QUEUES_MAX);
+}
+
+}  // namespace weft::agent
