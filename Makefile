@@ -26,7 +26,7 @@ all: userland kmod bpf test-tools  ## build everything: programs, BPF objects, k
 
 KMOD := $(BUILD)/kmod/weft.ko
 kmod: $(KMOD)  ## build the kernel module for the guests' kernel
-$(KMOD): $(wildcard kmod/*.[ch] kmod/uapi/*.h) kmod/Kbuild kmod/Makefile kmod | deps-check
+$(KMOD): $(wildcard kmod/*.[ch] kmod/uapi/*.h) kmod/Kbuild kmod/Makefile kmod/. | deps-check
 	$(call say,KMOD,$@)
 	$(Q)$(MAKE) -C kmod KDIR=$(KERNEL_HEADERS) OUT=$(abspath $(@D)) V=$(V)
 

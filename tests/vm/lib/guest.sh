@@ -4,7 +4,7 @@
 # One QEMU guest: its command line, start and end. Uses from `run`: project, kernel, initramfs,
 # run_dir, events (fd), accel, memory, verbose.
 #
-# In $run_dir/NAME: console.log (all of the kernel log), pid, monitor.in (QEMU's HMP), tell.in
+# In $run_dir/NAME: console.log (all of the kernel log), monitor.in (QEMU's HMP), tell.in
 # (requests to the guest, read by guest/boot).
 
 # Prints the accelerator: KVM only where the processor has it and a guest has really run, since a
@@ -28,17 +28,18 @@ choose_accel() {
 }
 
 # start_guest NAME CPUS MEMORY [MORE QEMU OPTIONS...]: returns at once. When the guest has ended,
-# "gone NAME STATUS" arrives at $events.
+# "gone NAME" arrives at $events.
+declare -A guest_pids
 start_guest() {
 	local name=$1 cpus=$2 memory=$3 dir=$run_dir/$1 qemu
 	shift 3
 	mkdir -p "$dir"
-	for fifo in monitor.in monitor.out tell.in tell.out; do
+	for fifo in alive.in monitor.in monitor.out tell.in tell.out; do
 		[ -p "$dir/$fifo" ] || mkfifo "$dir/$fifo"
 	done
 	qemu=(
 		qemu-system-x86_64 -nodefaults -no-user-config -display none -no-reboot -name "weft-$name"
-		-machine q35 -smp "$cpus" -m "$memory" -pidfile "$dir/pid"
+		-machine q35 -smp "$cpus" -m "$memory"
 		-kernel "$kernel/vmlinuz" -initrd "$initramfs"
 		-append "console=ttyS0 loglevel=7 printk.time=1 panic=-1 oops=panic mitigations=off nokaslr tsc=reliable
  no_timer_check random.trust_cpu=on weft.name=$name weft.project=$project $kernel_args"
@@ -59,15 +60,13 @@ start_guest() {
 	fi
 	qemu+=("$@")
 	[ -z "$verbose" ] || printf '%q ' "${qemu[@]}" >> "$dir/qemu.cmd"
-	# QEMU's monitor answers into monitor.out; nobody reads it, so it must not fill up
+	# QEMU's monitor and the port `tell` answer; nobody reads that, so it must not fill up
 	cat "$dir/monitor.out" >> "$dir/monitor.log" &
 	cat "$dir/tell.out" > /dev/null &
-	{
-		status=0
-		"${qemu[@]}" </dev/null >> "$dir/qemu.log" 2>&1 || status=$?
-		rm -f "$dir/pid"
-		echo "gone $name $status" >&"$events"
-	} &
+	# no process but QEMU holds the other end of `alive`: end of file means that QEMU has ended
+	{ read -r _ < "$dir/alive.in"; echo "gone $name" >&"$events"; } &
+	"${qemu[@]}" </dev/null >> "$dir/qemu.log" 2>&1 {alive}> "$dir/alive.in" &
+	guest_pids[$name]=$!
 }
 
 # monitor NAME COMMAND...: to QEMU's monitor
@@ -86,7 +85,5 @@ tell() {
 
 # kill_guest NAME: cuts its power
 kill_guest() {
-	local pid
-	pid=$(cat "$run_dir/$1/pid" 2>/dev/null) || return 0
-	kill -9 "$pid" 2>/dev/null || true
+	[ -z "${guest_pids[$1]-}" ] || kill -9 "${guest_pids[$1]}" 2>/dev/null || true
 }
