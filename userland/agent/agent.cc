@@ -8,7 +8,8 @@
 namespace weft::agent {
 namespace {
 
-constexpr int kAttachTries = 3;  // each waits WEFT_ATTACH_WAIT_MS in the kernel
+constexpr int kAttachTries = 3;                        // each waits WEFT_ATTACH_WAIT_MS in the kernel
+constexpr std::chrono::milliseconds kPathMargin{500};  // an initiator tells of a lost target after `detect`
 
 Result<std::unique_ptr<channel::Channel>> AttachPatiently(channel::Device* device,
                                                           const channel::AttachOptions& options) {
@@ -97,7 +98,7 @@ Status Agent::OnSessionOpen(const idl::Session& session) {
   if (!s.ok()) return s;
   // A wrong key is a mistake of the person at the keyboard: fail. Targets that do not answer are for the
   // mount's own policy, hard or soft.
-  Status path = targets_.WaitForPath(options_.detect);
+  Status path = targets_.WaitForPath(options_.detect + kPathMargin);
   if (path.code() == EACCES || path.code() == EKEYREJECTED) return Error(EKEYREJECTED, "{}", path.message());
   if (!path.ok()) LogWarning("no target is reachable yet, requests will wait: {}", path.message());
   return {};

@@ -109,20 +109,19 @@ int FakeKernel::Consume(int fd) {
     auto* cq = reinterpret_cast<weft_cqe*>(ring.memory.get() + ring.header->cq_offset);
     uint32_t head = ring.header->cq_head;
     uint32_t tail = Atomic(ring.header->cq_tail).load(std::memory_order_acquire);
-    int consumed = 0, bad = 0;
-    for (; head != tail; ++head) {
-      const weft_cqe& cqe = cq[head & (options_.depth - 1)];
-      if (cqe.epoch != options_.epoch || cqe.reserved[0] != 0 || cqe.reserved[1] != 0 || !unfinished_.erase(cqe.tag)) {
-        ++bad;
-        continue;
-      }
+    int consumed = 0;
+    bool bad = false;
+    while (head != tail && !bad) {  // up to a bad one, which is consumed as well
+      const weft_cqe& cqe = cq[head++ & (options_.depth - 1)];
+      bad = cqe.epoch != options_.epoch || cqe.reserved[0] != 0 || cqe.reserved[1] != 0 || !unfinished_.erase(cqe.tag);
+      if (bad) continue;
       results_[cqe.tag] = cqe.result;
       ++consumed;
     }
     Atomic(ring.header->cq_head).store(head, std::memory_order_release);
-    bad_completions_ += bad;
+    if (bad) ++bad_completions_;
     changed_.notify_all();
-    return bad > 0 ? -EINVAL : consumed;
+    return bad ? -EINVAL : consumed;
   }
   return -EINVAL;
 }

@@ -98,10 +98,16 @@ Status Queue::Complete(std::span<const weft_cqe> entries) {
   for (size_t i = 0; i < entries.size(); ++i) cq_[(cq_tail_ + i) & mask_] = entries[i];
   cq_tail_ += static_cast<uint32_t>(entries.size());
   StoreRelease(ring_->cq_tail, cq_tail_);
-  if (int err = device_->Ioctl(fd_, WEFT_IOC_COMPLETE, nullptr); err < 0) {
-    return Status::Errno(-err, fmt::format("queue {}: handing {} completions to the kernel", index_, entries.size()));
+  // The kernel stops behind an entry that it refuses: go on until all are consumed.
+  for (uint32_t refused = 0;; ++refused) {
+    int err = device_->Ioctl(fd_, WEFT_IOC_COMPLETE, nullptr);
+    if (err >= 0 && refused == 0) return {};
+    bool consumed = LoadAcquire(ring_->cq_head) == cq_tail_;
+    if (consumed || (err < 0 && err != -EINVAL) || refused == entries.size()) {
+      int code = err < 0 ? -err : EINVAL;
+      return Status::Errno(code, fmt::format("queue {}: handing {} completions to the kernel", index_, entries.size()));
+    }
   }
-  return {};
 }
 
 }  // namespace weft::channel
