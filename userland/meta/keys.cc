@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: MIT
+#include "userland/meta/keys.h"
+
+#include "userland/meta/codec.h"
+
+namespace weft::key {
+namespace {
+
+std::string Make(char table) { return std::string(1, table); }
+std::string Make(char table, uint64_t a) { return Writer().U8(table).U64(a).Take(); }
+std::string Make(char table, uint64_t a, uint64_t b) { return Writer().U8(table).U64(a).U64(b).Take(); }
+
+}  // namespace
+
+std::string Superblock() { return Make('S'); }
+std::string Pool() { return Make('P'); }
+std::string Counters() { return Make('X'); }
+std::string Inode(uint64_t ino) { return Make('I', ino); }
+std::string Dirent(uint64_t parent, std::string_view name) { return Writer().U8('D').U64(parent).Raw(name).Take(); }
+std::string Cookie(uint64_t parent, uint64_t cookie) { return Make('C', parent, cookie); }
+std::string Extent(uint64_t ino, uint64_t last) { return Make('E', ino, last); }
+std::string Chunk(uint64_t index) { return Make('K', index); }
+std::string Target(uint32_t id) { return Writer().U8('T').U32(id).Take(); }
+std::string Session(uint64_t id) { return Make('N', id); }
+std::string Slot(uint64_t session, uint32_t slot) { return Writer().U8('L').U64(session).U32(slot).Take(); }
+std::string Orphan(uint64_t session, uint64_t ino) { return Make('O', session, ino); }
+std::string Grant(uint64_t session, uint64_t first) { return Make('G', session, first); }
+std::string Free(uint64_t first) { return Make('F', first); }
+
+bool Parse(std::string_view key, uint64_t* a) {
+  Reader in(key);
+  in.U8();
+  *a = key.size() == 5 ? in.U32() : in.U64();
+  return in.Finish();
+}
+
+bool Parse(std::string_view key, uint64_t* a, uint64_t* b) {
+  Reader in(key);
+  in.U8();
+  *a = in.U64();
+  *b = key.size() == 13 ? in.U32() : in.U64();
+  return in.Finish();
+}
+
+std::string End(std::string_view prefix) {
+  std::string end(prefix);
+  while (!end.empty() && static_cast<uint8_t>(end.back()) == 0xff) end.pop_back();
+  if (!end.empty()) ++end.back();
+  return end;
+}
+
+}  // namespace weft::key

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: MIT
+//
+// StateMachine: forming the pool, showing it, and what targets report.
+#include <algorithm>
+#include <bit>
+#include <cerrno>
+
+#include "userland/base/config.h"
+#include "userland/base/log.h"
+#include "userland/meta/state_machine.h"
+
+namespace weft {
+namespace {
+
+constexpr uint64_t kChunkBytesDefault = 64 << 20;
+constexpr uint64_t kChunkBytesMax = 4ULL << 30;
+constexpr int kCopiesMax = 4;
+
+}  // namespace
+
+Result<std::vector<Uuid>> StateMachine::ChooseTargets(const idl::CreatePoolArgs& args) const {
+  std::vector<Uuid> chosen;
+  if (args.targets.empty()) {
+    std::vector<const TargetState*> all;
+    for (const auto& [uuid, target] : targets_.all()) {
+      if (target.up) all.push_back(&target);
+    }
+    std::ranges::sort(all, {}, [](const TargetState* target) { return target->record.name; });
+    for (const TargetState* target : all) chosen.push_back(target->record.uuid);
+    if (chosen.empty()) {
+      return Error(ENOENT, "no target has registered with cluster '{}'; start weft-target first", options_.cluster);
+    }
+    return chosen;
+  }
+  for (const std::string& name : args.targets) {
+    const TargetState* target = targets_.FindName(name);
+    if (target == nullptr || !target->up) {
+      return Error(ENOENT, "target '{}' {}", name.substr(0, kTargetNameBytesMax),
+                   target == nullptr ? "has not registered; start it first" : "sends no heartbeats; restart it");
+    }
+    if (std::ranges::find(chosen, target->record.uuid) != chosen.end()) {
+      return Error(EINVAL, "target '{}' is named twice", name);
+    }
+    chosen.push_back(target->record.uuid);
+  }
+  return chosen;
+}
+
+Result<idl::PoolStatus> StateMachine::CreatePool(const idl::CreatePoolArgs& args) {
+  if (space_.formed()) {
+    return Error(EEXIST, "cluster '{}' has a pool already; `weftctl pool status` shows it", options_.cluster);
+  }
+  Result<std::vector<Uuid>> chosen = ChooseTargets(args);
+  if (!chosen.ok()) return chosen.status();
+  int64_t chunk_bytes = args.chunk_bytes == 0 ? kChunkBytesDefault : args.chunk_bytes;
+  if (chunk_bytes < static_cast<int64_t>(kChunkBytesMin) || chunk_bytes > static_cast<int64_t>(kChunkBytesMax) ||
+      !std::has_single_bit(static_cast<uint64_t>(chunk_bytes))) {
+    return Error(EINVAL, "chunk size {} is not a power of two from {} to {}", chunk_bytes, FormatBytes(kChunkBytesMin),
+                 FormatBytes(kChunkBytesMax));
+  }
+  int copies = args.copies == 0 ? (chosen->size() >= 2 ? 2 : 1) : args.copies;
+  if (copies < 1 || copies > kCopiesMax) return Error(EINVAL, "{} copies: it takes 1 to {}", copies, kCopiesMax);
+  if (static_cast<size_t>(copies) > chosen->size()) {
+    return Error(EINVAL, "{} copies need as many targets; there are {}", copies, chosen->size());
+  }
+  std::vector<PlacementTarget> view;
+  for (const Uuid& uuid : *chosen) {
+    PlacementTarget target;
+    target.slots = targets_.all().at(uuid).record.capacity_bytes / static_cast<uint64_t>(chunk_bytes);
+    view.push_back(target);
+  }
+  uint64_t chunks = PlacementCapacity(view, static_cast<uint32_t>(copies));
+  if (chunks == 0) {
+    return Error(EINVAL, "the targets are too small for one chunk of {} in {} copies; choose a smaller chunk size",
+                 FormatBytes(chunk_bytes), copies);
+  }
+  uint32_t id = 0;
+  for (const Uuid& uuid : *chosen) targets_.Join(uuid, ++id);
+  uint64_t chunk_blocks = static_cast<uint64_t>(chunk_bytes) / kBlockBytes;
+  space_.Format({static_cast<uint32_t>(copies), chunk_blocks, chunks * chunk_blocks});
+  names_.Format(now_.wall_ns);
+  LogInfo("pool formed: {} targets, {} copies, {} chunks of {}", chosen->size(), copies, chunks,
+          FormatBytes(chunk_bytes));
+  return PoolStatus();
+}
+
+idl::PoolStatus StateMachine::PoolStatus() const {
+  idl::PoolStatus out;
+  out.formed = space_.formed();
+  out.cluster = options_.cluster;
+  out.cluster_uuid = ToBytes(superblock_.uuid);
+  uint64_t chunk_bytes = space_.pool().chunk_blocks * kBlockBytes;
+  out.copies = static_cast<int32_t>(space_.pool().copies);
+  out.chunk_bytes = static_cast<int64_t>(chunk_bytes);
+  out.pool_blocks = static_cast<int64_t>(space_.pool().pool_blocks);
+  out.free_blocks = static_cast<int64_t>(space_.free_blocks());
+  out.granted_blocks = static_cast<int64_t>(space_.granted_blocks());
+  out.chunks = static_cast<int64_t>(space_.chunks().size());
+  out.chunks_degraded = static_cast<int64_t>(space_.degraded());
+  out.files = static_cast<int64_t>(counters_.inodes);
+  for (const auto& [uuid, target] : targets_.all()) {
+    idl::TargetInfo& info = out.targets.emplace_back();
+    info.id = static_cast<int32_t>(target.id);
+    info.uuid = ToBytes(uuid);
+    info.name = target.record.name;
+    info.host = target.record.host;
+    info.port = static_cast<int32_t>(target.record.port);
+    info.capacity_bytes = static_cast<int64_t>(target.record.capacity_bytes);
+    info.used_bytes = static_cast<int64_t>(target.id == 0 ? 0 : space_.chunks_on(target.id) * chunk_bytes);
+    info.weight = static_cast<int32_t>(target.record.weight);
+    info.zone = target.record.zone;
+    info.up = target.up;
+    info.heartbeat_age_ms = now_.mono_ms - target.heartbeat_at_ms;
+    info.queue_depth = target.queue_depth;
+    info.load = target.load;
+  }
+  std::ranges::sort(out.targets, {}, &idl::TargetInfo::name);
+  for (const auto& [id, session] : sessions_.all()) {
+    idl::SessionInfo& info = out.sessions.emplace_back();
+    info.id = static_cast<int64_t>(id);
+    info.host = session.record.host;
+    info.age_ms = (now_.wall_ns - session.record.opened_ns) / 1'000'000;
+    info.renewed_ms = now_.mono_ms - session.renewed_ms;
+    info.granted_blocks = static_cast<int64_t>(space_.granted_blocks(id));
+  }
+  return out;
+}
+
+Result<idl::TargetOrders> StateMachine::RegisterTarget(const idl::RegisterTargetArgs& args) {
+  return targets_.Register(args, now_.mono_ms);
+}
+
+Result<idl::TargetOrders> StateMachine::Heartbeat(const std::string& uuid, const idl::TargetReport& report) {
+  Result<Uuid> parsed = UuidFromBytes(uuid);
+  if (!parsed.ok()) return parsed.status().Annotate("target");
+  return targets_.Heartbeat(*parsed, report, now_.mono_ms);
+}
+
+}  // namespace weft

@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: MIT
+#include "userland/meta/records.h"
+
+#include <algorithm>
+#include <sys/stat.h>
+
+#include "userland/meta/codec.h"
+
+namespace weft {
+namespace {
+
+constexpr std::string_view kMagic = "weftmeta";
+
+std::string_view View(const Uuid& uuid) { return {reinterpret_cast<const char*>(uuid.data()), uuid.size()}; }
+
+Uuid ReadUuid(Reader& in) {
+  Uuid uuid{};
+  std::ranges::copy(in.Raw(uuid.size()), uuid.begin());
+  return uuid;
+}
+
+}  // namespace
+
+std::string Superblock::Encode() const {
+  return Writer().Raw(kMagic).U32(format).Raw(View(uuid)).String(cluster).Take();
+}
+bool Superblock::Decode(std::string_view bytes, Superblock* out) {
+  Reader in(bytes);
+  if (in.Raw(kMagic.size()) != kMagic) return false;
+  out->format = in.U32();
+  if (out->format != kStoreFormat) return true;  // what follows is not ours to read
+  out->uuid = ReadUuid(in);
+  out->cluster = in.String();
+  return in.Finish();
+}
+
+std::string PoolRecord::Encode() const { return Writer().U32(copies).U64(chunk_blocks).U64(pool_blocks).Take(); }
+bool PoolRecord::Decode(std::string_view bytes, PoolRecord* out) {
+  Reader in(bytes);
+  out->copies = in.U32();
+  out->chunk_blocks = in.U64();
+  out->pool_blocks = in.U64();
+  return in.Finish() && out->chunk_blocks > 0;
+}
+
+std::string Counters::Encode() const { return Writer().U64(next_ino).U64(next_session).U64(starts).U64(inodes).Take(); }
+bool Counters::Decode(std::string_view bytes, Counters* out) {
+  Reader in(bytes);
+  out->next_ino = in.U64();
+  out->next_session = in.U64();
+  out->starts = in.U64();
+  out->inodes = in.U64();
+  return in.Finish();
+}
+
+bool Inode::IsDir() const { return S_ISDIR(mode); }
+bool Inode::IsRegular() const { return S_ISREG(mode); }
+bool Inode::IsSymlink() const { return S_ISLNK(mode); }
+
+std::string Inode::Encode() const {
+  Writer out;
+  out.U32(mode).U32(nlink).U32(uid).U32(gid).U32(rdev).U64(size).U64(blocks);
+  out.I64(atime_ns).I64(mtime_ns).I64(ctime_ns).I64(btime_ns);
+  if (IsDir()) out.U64(parent).U64(next_cookie).U64(entries);
+  if (IsSymlink()) out.Raw(target);
+  return out.Take();
+}
+bool Inode::Decode(std::string_view bytes, Inode* out) {
+  Reader in(bytes);
+  out->mode = in.U32();
+  out->nlink = in.U32();
+  out->uid = in.U32();
+  out->gid = in.U32();
+  out->rdev = in.U32();
+  out->size = in.U64();
+  out->blocks = in.U64();
+  out->atime_ns = in.I64();
+  out->mtime_ns = in.I64();
+  out->ctime_ns = in.I64();
+  out->btime_ns = in.I64();
+  if (out->IsDir()) {
+    out->parent = in.U64();
+    out->next_cookie = in.U64();
+    out->entries = in.U64();
+  }
+  if (out->IsSymlink()) out->target = in.Rest();
+  return in.Finish();
+}
+
+std::string Dirent::Encode() const { return Writer().U64(ino).U64(cookie).U8(type).Take(); }
+bool Dirent::Decode(std::string_view bytes, Dirent* out) {
+  Reader in(bytes);
+  out->ino = in.U64();
+  out->cookie = in.U64();
+  out->type = in.U8();
+  return in.Finish();
+}
+
+std::string CookieRecord::Encode() const { return Writer().U64(ino).U8(type).Raw(name).Take(); }
+bool CookieRecord::Decode(std::string_view bytes, CookieRecord* out) {
+  Reader in(bytes);
+  out->ino = in.U64();
+  out->type = in.U8();
+  out->name = in.Rest();
+  return in.Finish();
+}
+
+std::string Extent::Encode() const { return Writer().U32(blocks).U64(pool_block).U8(unwritten).Take(); }
+bool Extent::Decode(uint64_t last, std::string_view bytes, Extent* out) {
+  Reader in(bytes);
+  out->blocks = in.U32();
+  out->pool_block = in.U64();
+  out->unwritten = in.U8() != 0;
+  out->first = last + 1 - out->blocks;
+  return in.Finish() && out->blocks > 0 && out->first <= last;
+}
+
+std::string Chunk::Encode() const {
+  Writer out;
+  out.U32(version).U8(static_cast<uint8_t>(copies.size()));
+  for (const Copy& copy : copies) out.U32(copy.target).U8(static_cast<uint8_t>(copy.state)).U64(copy.offset);
+  return out.Take();
+}
+bool Chunk::Decode(std::string_view bytes, Chunk* out) {
+  Reader in(bytes);
+  out->version = in.U32();
+  out->copies.resize(in.U8());
+  for (Copy& copy : out->copies) {
+    copy.target = in.U32();
+    copy.state = static_cast<CopyState>(in.U8());
+    copy.offset = in.U64();
+  }
+  return in.Finish() && !out->copies.empty();
+}
+
+std::string TargetRecord::Encode() const {
+  Writer out;
+  out.Raw(View(uuid)).String(name).String(host).U32(port).U64(capacity_bytes).U32(weight).String(zone);
+  return out.Take();
+}
+bool TargetRecord::Decode(std::string_view bytes, TargetRecord* out) {
+  Reader in(bytes);
+  out->uuid = ReadUuid(in);
+  out->name = in.String();
+  out->host = in.String();
+  out->port = in.U32();
+  out->capacity_bytes = in.U64();
+  out->weight = in.U32();
+  out->zone = in.String();
+  return in.Finish();
+}
+
+std::string SessionRecord::Encode() const { return Writer().Raw(View(client)).I64(opened_ns).String(host).Take(); }
+bool SessionRecord::Decode(std::string_view bytes, SessionRecord* out) {
+  Reader in(bytes);
+  out->client = ReadUuid(in);
+  out->opened_ns = in.I64();
+  out->host = in.String();
+  return in.Finish();
+}
+
+std::string SlotRecord::Encode() const { return Writer().U64(seq).Raw(reply).Take(); }
+bool SlotRecord::Decode(std::string_view bytes, SlotRecord* out) {
+  Reader in(bytes);
+  out->seq = in.U64();
+  out->reply = in.Rest();
+  return in.Finish();
+}
+
+}  // namespace weft

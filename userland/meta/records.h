@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: MIT
+//
+// The values of the metadata store (keys: keys.h). Each record has Encode and a Decode that returns false
+// for bytes that are not such a record. Integers are big-endian; a string is length:u32 bytes.
+//
+//   superblock := "weftmeta" format:u32 uuid[16] name:string
+//   pool       := copies:u32 chunk_blocks:u64 pool_blocks:u64
+//   counters   := next_ino:u64 next_session:u64 starts:u64 inodes:u64
+//   inode      := mode:u32 nlink:u32 uid:u32 gid:u32 rdev:u32 size:u64 blocks:u64
+//                 atime:i64 mtime:i64 ctime:i64 btime:i64 [directory | symlink]
+//   directory  := parent:u64 next_cookie:u64 entries:u64
+//   symlink    := target (the rest)
+//   dirent     := ino:u64 cookie:u64 type:u8
+//   cookie     := ino:u64 type:u8 name (the rest)
+//   extent     := blocks:u32 pool_block:u64 unwritten:u8
+//   chunk      := version:u32 count:u8 count * (target:u32 state:u8 offset:u64)
+//   target     := uuid[16] name:string host:string port:u32 capacity:u64 weight:u32 zone:string
+//   session    := client[16] opened_ns:i64 host:string
+//   slot       := seq:u64 reply (Thrift compact, the rest)
+//   grant,free := blocks:u64
+//   orphan     := nothing
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "userland/base/uuid.h"
+
+namespace weft {
+
+inline constexpr uint32_t kStoreFormat = 1;
+inline constexpr uint64_t kRootIno = 1;
+inline constexpr uint64_t kFirstCookie = 3;  // smaller numbers are left to "." and ".." of readers
+
+struct Superblock {
+  uint32_t format = kStoreFormat;
+  Uuid uuid{};
+  std::string cluster;
+  std::string Encode() const;
+  static bool Decode(std::string_view bytes, Superblock* out);
+};
+
+struct PoolRecord {
+  uint32_t copies = 0;
+  uint64_t chunk_blocks = 0;
+  uint64_t pool_blocks = 0;
+  std::string Encode() const;
+  static bool Decode(std::string_view bytes, PoolRecord* out);
+};
+
+struct Counters {
+  uint64_t next_ino = kRootIno + 1;
+  uint64_t next_session = 1;
+  uint64_t starts = 0;
+  uint64_t inodes = 0;
+  bool operator==(const Counters&) const = default;
+  std::string Encode() const;
+  static bool Decode(std::string_view bytes, Counters* out);
+};
+
+struct Inode {
+  uint32_t mode = 0;
+  uint32_t nlink = 0;
+  uint32_t uid = 0;
+  uint32_t gid = 0;
+  uint32_t rdev = 0;
+  uint64_t size = 0;
+  uint64_t blocks = 0;
+  int64_t atime_ns = 0;
+  int64_t mtime_ns = 0;
+  int64_t ctime_ns = 0;
+  int64_t btime_ns = 0;
+  // directories
+  uint64_t parent = 0;
+  uint64_t next_cookie = kFirstCookie;
+  uint64_t entries = 0;
+  // symbolic links
+  std::string target;
+
+  bool IsDir() const;
+  bool IsRegular() const;
+  bool IsSymlink() const;
+  std::string Encode() const;
+  static bool Decode(std::string_view bytes, Inode* out);
+};
+
+struct Dirent {
+  uint64_t ino = 0;
+  uint64_t cookie = 0;
+  uint8_t type = 0;  // DT_*
+  std::string Encode() const;
+  static bool Decode(std::string_view bytes, Dirent* out);
+};
+
+struct CookieRecord {
+  uint64_t ino = 0;
+  uint8_t type = 0;
+  std::string name;
+  std::string Encode() const;
+  static bool Decode(std::string_view bytes, CookieRecord* out);
+};
+
+// [first, first + blocks) of a file at [pool_block, pool_block + blocks) of the pool.
+struct Extent {
+  uint64_t first = 0;  // not in the value: key's last block + 1 - blocks
+  uint32_t blocks = 0;
+  uint64_t pool_block = 0;
+  bool unwritten = false;
+  uint64_t end() const { return first + blocks; }
+  bool operator==(const Extent&) const = default;
+  std::string Encode() const;
+  static bool Decode(uint64_t last, std::string_view bytes, Extent* out);
+};
+
+enum class CopyState : uint8_t { kInSync = 1, kStale = 2, kResyncing = 3 };
+
+struct Copy {
+  uint32_t target = 0;
+  CopyState state = CopyState::kInSync;
+  uint64_t offset = 0;  // bytes
+};
+
+struct Chunk {
+  uint32_t version = 1;
+  std::vector<Copy> copies;
+  std::string Encode() const;
+  static bool Decode(std::string_view bytes, Chunk* out);
+};
+
+struct TargetRecord {
+  Uuid uuid{};
+  std::string name;
+  std::string host;
+  uint32_t port = 0;
+  uint64_t capacity_bytes = 0;  // when the pool was formed
+  uint32_t weight = 100;
+  std::string zone;
+  std::string Encode() const;
+  static bool Decode(std::string_view bytes, TargetRecord* out);
+};
+
+struct SessionRecord {
+  Uuid client{};
+  int64_t opened_ns = 0;
+  std::string host;
+  std::string Encode() const;
+  static bool Decode(std::string_view bytes, SessionRecord* out);
+};
+
+struct SlotRecord {
+  uint64_t seq = 0;
+  std::string reply;
+  std::string Encode() const;
+  static bool Decode(std::string_view bytes, SlotRecord* out);
+};
+
+}  // namespace weft

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: MIT
+#include "userland/meta/services.h"
+
+#include <algorithm>
+
+#include <thrift/processor/TMultiplexedProcessor.h>
+
+#include "thrift-gen/meta_constants.h"
+#include "userland/base/daemon.h"
+#include "userland/base/log.h"
+#include "userland/rpc/client.h"
+
+namespace weft {
+namespace {
+
+void ThrowUnlessOk(const Status& status) {
+  if (status.ok()) return;
+  idl::ServiceError error;
+  error.code = status.code();
+  error.message = status.message();
+  throw error;
+}
+
+template <typename T>
+T ValueOrThrow(Result<T> result) {
+  ThrowUnlessOk(result.status());
+  return *std::move(result);
+}
+
+class MetaService final : public idl::MetaServiceIf {
+ public:
+  MetaService(Engine* engine, int lease_ms) : engine_(engine), lease_ms_(lease_ms) {}
+
+  void openSession(idl::Session& reply, const idl::OpenSessionArgs& params) override {
+    auto session = engine_->Run([&](StateMachine& m) { return m.OpenSession(params); });
+    if (!session.ok()) LogWarning("session refused: {}", session.status().message());
+    reply = ValueOrThrow(std::move(session));
+  }
+
+  void reclaimSession(idl::Session& reply, int64_t session) override {
+    reply = ValueOrThrow(engine_->Run([&](StateMachine& m) { return m.ReclaimSession(session); }));
+  }
+
+  void closeSession(int64_t session) override {
+    ThrowUnlessOk(engine_->Run([&](StateMachine& m) {
+      m.CloseSession(session);
+      return Status::Ok();
+    }));
+  }
+
+  void execute(std::vector<idl::Reply>& replies, int64_t session, const std::vector<idl::Request>& requests) override {
+    ThrowUnlessOk(engine_->Run([&](StateMachine& m) {
+      Status status = m.CheckSession(session);
+      if (!status.ok()) return status;
+      for (const idl::Request& request : requests) replies.push_back(m.Execute(session, request));
+      return status;
+    }));
+  }
+
+  void nextEvents(idl::Events& events, int64_t session, int64_t targets_version, int32_t wait_ms) override {
+    auto renew = [&](StateMachine& m) { return m.NextEvents(session, targets_version); };
+    int64_t seen = engine_->events_version();
+    events = ValueOrThrow(engine_->Run(renew));
+    wait_ms = std::clamp(wait_ms, 0, lease_ms_ / 3);
+    if (events.__isset.targets || wait_ms == 0) return;
+    engine_->AwaitEvents(seen, wait_ms);
+    events = ValueOrThrow(engine_->Run(renew));
+  }
+
+ private:
+  Engine* const engine_;
+  const int lease_ms_;
+};
+
+class AdminService final : public idl::AdminServiceIf {
+ public:
+  explicit AdminService(Engine* engine) : engine_(engine) {}
+
+  void version(idl::Version& reply) override {
+    reply.software = kSoftwareVersion;
+    reply.protocol = idl::g_meta_constants.PROTOCOL_VERSION;
+    reply.protocol_min = idl::g_meta_constants.PROTOCOL_VERSION_MIN;
+  }
+
+  void createPool(idl::PoolStatus& reply, const idl::CreatePoolArgs& params) override {
+    reply = ValueOrThrow(engine_->Run([&](StateMachine& m) { return m.CreatePool(params); }));
+  }
+
+  void poolStatus(idl::PoolStatus& reply) override {
+    reply = ValueOrThrow(engine_->Run([](StateMachine& m) { return Result<idl::PoolStatus>(m.PoolStatus()); }));
+  }
+
+  void evictSession(int64_t session) override {
+    ThrowUnlessOk(engine_->Run([&](StateMachine& m) { return m.EvictSession(session); }));
+  }
+
+ private:
+  Engine* const engine_;
+};
+
+class TargetService final : public idl::TargetServiceIf {
+ public:
+  explicit TargetService(Engine* engine) : engine_(engine) {}
+
+  void registerTarget(idl::TargetOrders& reply, const idl::RegisterTargetArgs& params) override {
+    auto orders = engine_->Run([&](StateMachine& m) { return m.RegisterTarget(params); });
+    if (!orders.ok()) LogWarning("registration refused: {}", orders.status().message());
+    reply = ValueOrThrow(std::move(orders));
+  }
+
+  void heartbeat(idl::TargetOrders& reply, const std::string& uuid, const idl::TargetReport& report) override {
+    reply = ValueOrThrow(engine_->Run([&](StateMachine& m) { return m.Heartbeat(uuid, report); }));
+  }
+
+ private:
+  Engine* const engine_;
+};
+
+}  // namespace
+
+std::shared_ptr<apache::thrift::TProcessor> MakeMetaProcessor(Engine* engine, int lease_ms) {
+  auto all = std::make_shared<apache::thrift::TMultiplexedProcessor>();
+  all->registerProcessor(std::string(kMetaService),
+                         std::make_shared<idl::MetaServiceProcessor>(std::make_shared<MetaService>(engine, lease_ms)));
+  all->registerProcessor(std::string(kAdminService),
+                         std::make_shared<idl::AdminServiceProcessor>(std::make_shared<AdminService>(engine)));
+  all->registerProcessor(std::string(kTargetService),
+                         std::make_shared<idl::TargetServiceProcessor>(std::make_shared<TargetService>(engine)));
+  return all;
+}
+
+}  // namespace weft

@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: MIT
+//
+// StateMachine: the life of sessions.
+#include <cerrno>
+
+#include "thrift-gen/meta_constants.h"
+#include "userland/base/log.h"
+#include "userland/meta/state_machine.h"
+
+namespace weft {
+namespace {
+
+constexpr size_t kHostBytesMax = 255;
+
+}  // namespace
+
+Result<idl::Session> StateMachine::OpenSession(const idl::OpenSessionArgs& args) {
+  const auto& idl = idl::g_meta_constants;
+  if (args.protocol < idl.PROTOCOL_VERSION_MIN || args.protocol > idl.PROTOCOL_VERSION) {
+    return Error(EPROTO,
+                 "client on '{}' speaks protocol {}; this server speaks {} to {}: install the same release on both",
+                 args.host.substr(0, kHostBytesMax), args.protocol, idl.PROTOCOL_VERSION_MIN, idl.PROTOCOL_VERSION);
+  }
+  if (args.cluster != options_.cluster) {
+    return Error(ENOENT,
+                 "this server serves cluster '{}', not '{}'; correct the cluster's name or the server's address",
+                 options_.cluster, args.cluster.substr(0, kHostBytesMax));
+  }
+  Result<Uuid> client = UuidFromBytes(args.client);
+  if (!client.ok()) return client.status().Annotate("client id");
+  if (!space_.formed()) {
+    return Error(ENODEV, "cluster '{}' has no pool yet; form one with `weftctl pool create`", options_.cluster);
+  }
+  if (uint64_t id = sessions_.FindClient(*client); id != 0) {
+    sessions_.Find(id)->renewed_ms = now_.mono_ms;
+    return Describe(id);
+  }
+  std::vector<uint64_t> late;
+  for (const auto& [id, other] : sessions_.all()) {
+    int64_t silent_ms = now_.mono_ms - other.renewed_ms;
+    if (silent_ms < options_.lease_ms) {
+      return Error(
+          EBUSY,
+          "cluster '{}' is in use by session {} of host '{}', which renewed its lease {} ms ago; unmount it there, "
+          "or run `weftctl session evict {}` if that host will not come back",
+          options_.cluster, id, other.record.host, silent_ms, id);
+    }
+    late.push_back(id);
+  }
+  for (uint64_t id : late) EndSession(id, "its lease had run out when another client came");
+  uint64_t id = counters_.next_session++;
+  sessions_.Add(id, {*client, now_.wall_ns, args.host.substr(0, kHostBytesMax)}, now_.mono_ms);
+  LogInfo("session {} of host '{}' opened", id, args.host.substr(0, kHostBytesMax));
+  return Describe(id);
+}
+
+Result<idl::Session> StateMachine::ReclaimSession(uint64_t id) {
+  if (Status status = CheckSession(id); !status.ok()) return status;
+  return Describe(id);
+}
+
+Status StateMachine::CheckSession(uint64_t id) {
+  ClientSession* session = sessions_.Find(id);
+  if (session == nullptr) {
+    return Error(ESTALE, "session {} has ended; unmount and mount again", id);
+  }
+  session->renewed_ms = now_.mono_ms;
+  return {};
+}
+
+idl::Session StateMachine::Describe(uint64_t id) {
+  idl::Session out;
+  out.id = static_cast<int64_t>(id);
+  out.root_ino = kRootIno;
+  out.pool_blocks = static_cast<int64_t>(space_.pool().pool_blocks);
+  out.chunk_blocks = static_cast<int32_t>(space_.pool().chunk_blocks);
+  out.copies = static_cast<int32_t>(space_.pool().copies);
+  out.cluster_uuid = ToBytes(superblock_.uuid);
+  out.lease_ms = options_.lease_ms;
+  out.fence_below = out.id;  // one client at a time: all before it have ended
+  if (std::optional<Inode> root = tables_.GetInode(kRootIno)) out.root = ToAttr(kRootIno, *root);
+  out.targets = targets_.Map();
+  return out;
+}
+
+void StateMachine::EndSession(uint64_t id, std::string_view why) {
+  ClientSession* session = sessions_.Find(id);
+  if (session == nullptr) return;
+  std::vector<uint64_t> orphans;
+  std::string prefix = key::Session(id).replace(0, 1, "O");
+  tx_.Scan(prefix, key::End(prefix), [&](std::string_view key, std::string_view) {
+    uint64_t owner = 0;
+    uint64_t ino = 0;
+    if (!tables_.Check(key::Parse(key, &owner, &ino), key)) return false;
+    orphans.push_back(ino);
+    return true;
+  });
+  uint64_t granted = space_.granted_blocks(id);
+  for (uint64_t ino : orphans) files_.Destroy(id, ino);
+  space_.ReleaseAll(id);
+  LogInfo("session {} of host '{}' ended: {}; freed {} orphans and {} granted blocks", id, session->record.host, why,
+          orphans.size(), granted);
+  sessions_.Remove(id);
+  ++ended_sessions_;
+}
+
+Status StateMachine::EvictSession(uint64_t id) {
+  if (sessions_.Find(id) == nullptr)
+    return Error(ENOENT, "there is no session {}; `weftctl session list` shows them", id);
+  EndSession(id, "evicted by an operator");
+  return {};
+}
+
+Result<idl::Events> StateMachine::NextEvents(uint64_t session, int64_t targets_version) {
+  if (Status status = CheckSession(session); !status.ok()) return status;
+  idl::Events events;
+  if (targets_.version() > targets_version) events.__set_targets(targets_.Map());
+  return events;
+}
+
+}  // namespace weft

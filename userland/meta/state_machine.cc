@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: MIT
+#include "userland/meta/state_machine.h"
+
+#include <cerrno>
+
+#include "userland/base/log.h"
+
+namespace weft {
+namespace {
+
+// Chunks that fit a reply of the kernel's channel (weft_get_chunks_rep).
+constexpr size_t kChunksPerReply = (kMetaReplyBytes - 8) / 80;
+// Ranges that fit (weft_ranges).
+constexpr size_t kRangesPerReply = (kMetaReplyBytes - 8) / 16;
+
+bool ChangesState(const idl::Operation& op) {
+  const auto& set = op.__isset;
+  return set.setattr || set.create || set.remove || set.rename || set.link || set.commit || set.punch || set.evict ||
+         set.grant || set.release || set.mark_stale;
+}
+
+int CountSet(const idl::Operation& op) {
+  const auto& set = op.__isset;
+  return set.statfs + set.lookup + set.getattr + set.setattr + set.create + set.remove + set.rename + set.link +
+         set.readlink + set.readdir + set.get_extents + set.commit + set.punch + set.evict + set.grant + set.release +
+         set.get_chunks + set.mark_stale;
+}
+
+idl::Reply Failed(int error) {
+  idl::Reply reply;
+  reply.error = error;
+  return reply;
+}
+
+idl::Chunk ToIdl(uint64_t index, const Chunk& chunk) {
+  idl::Chunk out;
+  out.index = static_cast<int64_t>(index);
+  out.version = static_cast<int32_t>(chunk.version);
+  for (const Copy& copy : chunk.copies) {
+    idl::Copy& to = out.copies.emplace_back();
+    to.target = static_cast<int32_t>(copy.target);
+    to.state = static_cast<idl::CopyState::type>(copy.state);
+    to.offset = static_cast<int64_t>(copy.offset);
+  }
+  return out;
+}
+
+Result<Superblock> ReadOrMakeSuperblock(Tables* tables, const std::string& cluster) {
+  std::optional<std::string> bytes = tables->tx().Get(key::Superblock());
+  Superblock superblock;
+  if (!bytes) {
+    bool empty = true;
+    tables->tx().Scan("", "\xff", [&](std::string_view, std::string_view) { return empty = false; });
+    if (!tables->tx().status().ok()) return tables->tx().status();
+    if (!empty)
+      return Error(EINVAL, "the data folder holds a database that is not weft-meta's; choose another with --data");
+    superblock.uuid = RandomUuid();
+    superblock.cluster = cluster;
+    tables->tx().Put(key::Superblock(), superblock.Encode());
+    LogInfo("new metadata store for cluster '{}' ({})", cluster, ToString(superblock.uuid));
+    return superblock;
+  }
+  if (!Superblock::Decode(*bytes, &superblock)) {
+    return Error(EUCLEAN,
+                 "the superblock of the metadata store is malformed; restore the data folder from a good copy");
+  }
+  if (superblock.format != kStoreFormat) {
+    return Error(EINVAL,
+                 "the metadata store has format {}, this weft-meta reads format {}; install the release that wrote it",
+                 superblock.format, kStoreFormat);
+  }
+  if (superblock.cluster != cluster) {
+    return Error(EINVAL, "the metadata store belongs to cluster '{}', not '{}'; correct --cluster or --data",
+                 superblock.cluster, cluster);
+  }
+  return superblock;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<StateMachine>> StateMachine::Open(Store* store, const MetaOptions& options, MetaNow now) {
+  Transaction tx(store);
+  Tables tables(&tx);
+  Result<Superblock> superblock = ReadOrMakeSuperblock(&tables, options.cluster);
+  if (!superblock.ok()) return superblock.status();
+  if (Status status = tx.Commit(); !status.ok()) return status;
+  std::unique_ptr<StateMachine> machine(new StateMachine(store, options, *superblock));
+  if (Status status = machine->Load(now); !status.ok()) return status;
+  return machine;
+}
+
+StateMachine::StateMachine(Store* store, const MetaOptions& options, const Superblock& superblock)
+    : options_(options),
+      superblock_(superblock),
+      tx_(store),
+      tables_(&tx_),
+      names_(&tables_, &counters_, options.names),
+      targets_(&tables_, superblock.uuid, options.cluster, options.targets),
+      space_(&tables_,
+             [this] {
+               std::vector<PlacementTarget> view = targets_.ForPlacement(space_.pool().chunk_blocks * kBlockBytes);
+               for (PlacementTarget& target : view) target.used = space_.chunks_on(target.id);
+               return view;
+             }),
+      files_(&tables_, &space_, &counters_),
+      sessions_(&tables_) {}
+
+Status StateMachine::Load(MetaNow now) {
+  now_ = now;
+  if (std::optional<Counters> counters = tables_.Get<Counters>(key::Counters())) counters_ = *counters;
+  ++counters_.starts;
+  space_.Load();
+  targets_.Load(now.mono_ms, counters_.starts);
+  sessions_.Load(now.mono_ms);
+  if (Status status = Commit(); !status.ok()) return status;
+  if (space_.formed()) {
+    LogInfo("cluster '{}': {} inodes, {} of {} blocks free, {} chunks, {} sessions", options_.cluster, counters_.inodes,
+            space_.free_blocks(), space_.pool().pool_blocks, space_.chunks().size(), sessions_.all().size());
+  }
+  return {};
+}
+
+void StateMachine::Begin(MetaNow now) {
+  now_ = now;
+  targets_.Tick(now.mono_ms);
+}
+
+Status StateMachine::Commit() {
+  if (counters_ != stored_counters_) {
+    tx_.Put(key::Counters(), counters_.Encode());
+    stored_counters_ = counters_;
+  }
+  return tx_.Commit();
+}
+
+// ---- operations -----------------------------------------------------------------------------------
+
+idl::Reply StateMachine::Execute(uint64_t session_id, const idl::Request& request) {
+  ClientSession* session = sessions_.Find(session_id);
+  if (session == nullptr) return Failed(ESTALE);
+  OpContext context{session_id, request.now_ns};
+  if (CountSet(request.op) != 1) return Failed(EINVAL);
+  if (!ChangesState(request.op)) return ExecuteOnce(context, request.op);
+
+  if (request.slot < 0 || request.slot >= static_cast<int>(kSessionSlots) || request.seq <= 0) {
+    LogWarning("session {}: changing request with slot {}, sequence {}", session_id, request.slot, request.seq);
+    return Failed(EINVAL);
+  }
+  const ClientSession::Slot& slot = session->slots[request.slot];
+  auto seq = static_cast<uint64_t>(request.seq);
+  if (seq == slot.seq) return slot.reply;
+  if (seq < slot.seq) {
+    LogWarning("session {}: slot {} has passed sequence {}, request has {}", session_id, request.slot, slot.seq, seq);
+    return Failed(EINVAL);
+  }
+  idl::Reply reply = ExecuteOnce(context, request.op);
+  sessions_.StoreReply(session_id, static_cast<uint32_t>(request.slot), seq, reply);
+  return reply;
+}
+
+idl::Reply StateMachine::ExecuteOnce(const OpContext& context, const idl::Operation& op) {
+  Counters counters = counters_;
+  tx_.Begin();
+  space_.Begin();
+  idl::Reply reply;
+  int error = Dispatch(context, op, &reply);
+  if (!tx_.status().ok()) error = EIO;  // nothing of this batch will be committed
+  if (error == 0) return reply;
+  tx_.Rollback();
+  space_.Rollback();
+  counters_ = counters;
+  return Failed(error);
+}
+
+int StateMachine::Dispatch(const OpContext& context, const idl::Operation& op, idl::Reply* reply) {
+  const auto& set = op.__isset;
+  if (set.lookup) return names_.Lookup(op.lookup, reply);
+  if (set.getattr) return files_.GetAttr(op.getattr, reply);
+  if (set.setattr) return files_.SetAttr(context, op.setattr, reply);
+  if (set.create) return names_.Create(context, op.create, reply);
+  if (set.remove) return names_.Remove(context, op.remove, reply);
+  if (set.rename) return names_.Rename(context, op.rename, reply);
+  if (set.link) return names_.Link(context, op.link, reply);
+  if (set.readlink) return files_.ReadLink(op.readlink, reply);
+  if (set.readdir) return names_.ReadDir(op.readdir, reply);
+  if (set.get_extents) return files_.GetExtents(op.get_extents, reply);
+  if (set.commit) return files_.Commit(context, op.commit);
+  if (set.punch) return files_.Punch(context, op.punch, reply);
+  if (set.evict) return files_.Evict(context, op.evict);
+  if (set.grant) return Grant(context, op.grant, reply);
+  if (set.release) return Release(context, op.release);
+  if (set.get_chunks) return GetChunks(op.get_chunks, reply);
+  if (set.mark_stale) return MarkStale(context, op.mark_stale, reply);
+  return StatFs(context, reply);
+}
+
+int StateMachine::Grant(const OpContext& context, const idl::GrantOp& op, idl::Reply* reply) {
+  if (op.blocks <= 0 || op.ranges_max <= 0) return EINVAL;
+  size_t ranges_max = std::min<size_t>(op.ranges_max, kRangesPerReply);
+  std::vector<BlockRange> ranges = space_.Grant(context.session, op.blocks, ranges_max);
+  if (ranges.empty()) return ENOSPC;
+  std::vector<idl::Range> out(ranges.size());
+  for (size_t i = 0; i < ranges.size(); ++i) {
+    out[i].pool_block = static_cast<int64_t>(ranges[i].first);
+    out[i].blocks = static_cast<int64_t>(ranges[i].blocks);
+  }
+  reply->__set_ranges(std::move(out));
+  return 0;
+}
+
+int StateMachine::Release(const OpContext& context, const idl::ReleaseOp& op) {
+  for (const idl::Range& range : op.ranges) {
+    if (range.pool_block < 0 || range.blocks <= 0) return EINVAL;
+    int error =
+        space_.Release(context.session, {static_cast<uint64_t>(range.pool_block), static_cast<uint64_t>(range.blocks)});
+    if (error != 0) {
+      LogWarning("session {}: release of pool blocks {} + {}: not granted to it", context.session, range.pool_block,
+                 range.blocks);
+      return error;
+    }
+  }
+  return 0;
+}
+
+int StateMachine::GetChunks(const idl::GetChunksOp& op, idl::Reply* reply) {
+  if (op.first < 0 || op.count <= 0) return EINVAL;
+  std::vector<idl::Chunk> chunks;
+  uint64_t end = std::min<uint64_t>(space_.chunks().size(), static_cast<uint64_t>(op.first) + op.count);
+  for (uint64_t i = op.first; i < end && chunks.size() < kChunksPerReply; ++i) {
+    chunks.push_back(ToIdl(i, space_.chunks()[i]));
+  }
+  reply->__set_chunks(std::move(chunks));
+  return 0;
+}
+
+int StateMachine::MarkStale(const OpContext& context, const idl::MarkStaleOp& op, idl::Reply* reply) {
+  if (op.index < 0) return ENOENT;
+  uint64_t degraded = space_.degraded();
+  int error = space_.MarkStale(op.index, static_cast<uint32_t>(op.version), static_cast<uint32_t>(op.copy_mask));
+  if (error != 0) return error;
+  if (space_.degraded() != degraded) {
+    LogWarning("session {}: chunk {} is degraded: write to copies {:#x} failed", context.session, op.index,
+               op.copy_mask);
+  }
+  reply->__set_chunks({ToIdl(op.index, space_.chunks()[op.index])});
+  return 0;
+}
+
+int StateMachine::StatFs(const OpContext& context, idl::Reply* reply) {
+  idl::StatFs out;
+  out.blocks = static_cast<int64_t>(space_.pool().pool_blocks);
+  out.free_blocks = static_cast<int64_t>(space_.free_blocks());
+  out.granted_blocks = static_cast<int64_t>(space_.granted_blocks(context.session));
+  out.files = static_cast<int64_t>(counters_.inodes);
+  reply->__set_statfs(out);
+  return 0;
+}
+
+}  // namespace weft

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: MIT
+//
+// The metadata server without its sockets: requests in, changes of the store and replies out. It reads no
+// clock, starts no thread and asks nobody but its store, so that the same requests at the same times always
+// give the same state: a test can run years of a cluster and kill it at any commit.
+//
+// Flow of a batch (engine.h drives it):
+//   Begin(now)                      targets that went silent are marked down
+//   Execute, OpenSession, ...       each sees what the ones before it did; a failing one leaves nothing
+//   Commit()                        one atomic, synced write of the store; only now may replies be sent
+// When Commit fails the mirrors in memory are ahead of the store: throw the object away and open it again.
+//
+// The parts: Namespace (names), Files (attributes, extents), Space (free blocks, grants, chunks), Sessions
+// (clients, slots), Targets; all write through one Transaction.
+#pragma once
+
+#include <memory>
+
+#include "thrift-gen/AdminService.h"
+#include "thrift-gen/MetaService.h"
+#include "thrift-gen/TargetService.h"
+#include "userland/meta/files.h"
+#include "userland/meta/namespace.h"
+#include "userland/meta/sessions.h"
+#include "userland/meta/space.h"
+#include "userland/meta/targets.h"
+
+namespace weft {
+
+struct MetaOptions {
+  std::string cluster = "weft";
+  int lease_ms = 30'000;
+  TargetTimes targets;
+  NamespaceLimits names;
+};
+
+struct MetaNow {
+  int64_t mono_ms = 0;  // leases, heartbeats
+  int64_t wall_ns = 0;  // what is recorded for people
+};
+
+class StateMachine {
+ public:
+  // Formats an empty store. EINVAL: the store is another cluster's or another version's; EUCLEAN: damaged.
+  static Result<std::unique_ptr<StateMachine>> Open(Store* store, const MetaOptions& options, MetaNow now);
+
+  void Begin(MetaNow now);
+  Status Commit();
+  // When Begin should be called at the latest; INT64_MAX: no need.
+  int64_t deadline_ms() const { return targets_.deadline_ms(); }
+  // Rises with everything that NextEvents should return for: wake those that wait.
+  int64_t events_version() const { return targets_.version() + ended_sessions_; }
+
+  // MetaService
+  Result<idl::Session> OpenSession(const idl::OpenSessionArgs& args);
+  Result<idl::Session> ReclaimSession(uint64_t id);
+  void CloseSession(uint64_t id) { EndSession(id, "closed"); }
+  Status CheckSession(uint64_t id);                                   // ESTALE; else it is renewed
+  idl::Reply Execute(uint64_t session, const idl::Request& request);  // after CheckSession in the same batch
+  Result<idl::Events> NextEvents(uint64_t session, int64_t targets_version);
+
+  // AdminService
+  Result<idl::PoolStatus> CreatePool(const idl::CreatePoolArgs& args);
+  idl::PoolStatus PoolStatus() const;
+  Status EvictSession(uint64_t id);
+
+  // TargetService
+  Result<idl::TargetOrders> RegisterTarget(const idl::RegisterTargetArgs& args);
+  Result<idl::TargetOrders> Heartbeat(const std::string& uuid, const idl::TargetReport& report);
+
+  const MetaOptions& options() const { return options_; }
+  const Space& space() const { return space_; }
+
+ private:
+  StateMachine(Store* store, const MetaOptions& options, const Superblock& superblock);
+  Status Load(MetaNow now);
+
+  idl::Reply ExecuteOnce(const OpContext& context, const idl::Operation& op);
+  int Dispatch(const OpContext& context, const idl::Operation& op, idl::Reply* reply);
+  int Grant(const OpContext& context, const idl::GrantOp& op, idl::Reply* reply);
+  int Release(const OpContext& context, const idl::ReleaseOp& op);
+  int GetChunks(const idl::GetChunksOp& op, idl::Reply* reply);
+  int MarkStale(const OpContext& context, const idl::MarkStaleOp& op, idl::Reply* reply);
+  int StatFs(const OpContext& context, idl::Reply* reply);
+
+  idl::Session Describe(uint64_t id);
+  void EndSession(uint64_t id, std::string_view why);
+  Result<std::vector<Uuid>> ChooseTargets(const idl::CreatePoolArgs& args) const;
+
+  const MetaOptions options_;
+  const Superblock superblock_;
+  Transaction tx_;
+  Tables tables_;
+  Counters counters_;
+  Counters stored_counters_;
+  Namespace names_;
+  Targets targets_;
+  Space space_;
+  Files files_;
+  Sessions sessions_;
+  MetaNow now_;
+  int64_t ended_sessions_ = 0;
+};
+
+}  // namespace weft
