@@ -135,9 +135,9 @@ Status BlockInitiatorImpl::Submit(uint32_t target, const BlockCommand& command) 
   if (command.op == BlockOp::kFlush) {
     if (command.length_bytes || command.offset_bytes) return Error(EINVAL, "flush with an offset or a length");
   } else if (command.length_bytes == 0 || command.length_bytes % kBlockAlign || command.offset_bytes % kBlockAlign ||
-             (data && command.length_bytes > kDataBytesMax)) {
+             command.length_bytes > (data ? kDataBytesMax : kRangeBytesMax)) {
     return Error(EINVAL, "offset {} length {}: multiples of {} are possible, {} at most", command.offset_bytes,
-                 command.length_bytes, kBlockAlign, kDataBytesMax);
+                 command.length_bytes, kBlockAlign, data ? kDataBytesMax : kRangeBytesMax);
   }
   if (data && (command.buffer_offset > options_.memory_bytes ||
                command.length_bytes > options_.memory_bytes - command.buffer_offset)) {

@@ -80,7 +80,7 @@ const char* CheckNoData(const Capsule& c, bool ranged) {
   if (c.address || c.rkey) return "address";
   if (c.flags & (c.op == WireOp::kWriteZeroes ? ~kWireFua : 0xff)) return "flags";
   if (!ranged) return c.length || c.offset ? "length" : nullptr;
-  if (c.length == 0 || c.length % kBlockAlign) return "length";
+  if (c.length == 0 || c.length > kRangeBytesMax || c.length % kBlockAlign) return "length";
   return c.offset % kBlockAlign ? "offset" : nullptr;
 }
 
@@ -199,16 +199,14 @@ Status Decode(std::span<const uint8_t> in, Reject* out) {
   return Status::Ok();
 }
 
-const char* Decode(std::span<const uint8_t> message, uint32_t inline_max, Capsule* out) {
-  if (message.size() < kCapsuleBytes) return "message length";
-  Reader r(message);
+const char* Decode(std::span<const uint8_t, kCapsuleBytes> in, size_t data_bytes, uint32_t inline_max, Capsule* out) {
+  Reader r(in);
   out->op = static_cast<WireOp>(r.Get<uint8_t>());
   out->flags = r.Get<uint8_t>();
   if (r.Get<uint16_t>() != kCapsuleMagic) return "magic";
   out->length = r.Get<uint32_t>();
   out->tag = r.Get<uint64_t>();
   out->session = r.Get<uint64_t>();
-  size_t data_bytes = message.size() - kCapsuleBytes;
   if (data_bytes && !(out->flags & kWireInline)) return "message length";
   if (out->op == WireOp::kHello) {
     r.GetBytes(out->proof);

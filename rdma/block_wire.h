@@ -11,7 +11,7 @@
 //               client-nonce:16  depth:u16 (credits wanted)  reserved:u16  number:u32            56 bytes
 //   accept   := magic:u32 "WEFB"  version:u16  flags:u16=0  depth:u16 (credits granted)  reserved:u16
 //               inline-max:u32  capacity:u64 (data area)  target-uuid:16  target-nonce:16
-//               target-proof:32                                                              92 bytes
+//               target-proof:32                                                              88 bytes
 //   reject   := magic:u32 "WEFB"  version:u16 (highest known)  reason:u16  value:u64          16 bytes
 //
 //   target-proof := HMAC-SHA256(cluster key, "weft block target" connect accept-without-proof)
@@ -38,8 +38,8 @@
 //   flags   FUA (WRITE, WRITE_ZEROES): durable before it is answered
 //           INLINE (WRITE): length <= inline-max
 //
-// Offset and length are multiples of 4096; 1 .. 1 MiB of data for READ and WRITE; FLUSH, PING: offset,
-// length, address and rkey 0; DISCARD, WRITE_ZEROES: address and rkey 0; HELLO: length 32.
+// Offset and length are multiples of 4096, length > 0: at most 1 MiB for READ and WRITE, 1 GiB for DISCARD
+// and WRITE_ZEROES (address and rkey 0). FLUSH, PING: offset, length, address and rkey 0. HELLO: length 32.
 // Chunk versions are carried; a target of this version does not keep versions, so it refuses only what
 // is stale by session. The fence is the session: HELLO raises the highest session that the target has
 // seen (kept in its label); a smaller one is refused when it connects, answered with -ESTALE in
@@ -70,15 +70,16 @@ namespace weft::rdma {
 
 inline constexpr uint16_t kBlockVersion = 1;
 inline constexpr uint32_t kBlockAlign = 4096;
-inline constexpr uint32_t kDataBytesMax = 1U << 20;  // of one READ or WRITE
-inline constexpr uint32_t kInlineBytesMax = 4096;    // that this implementation offers
-inline constexpr uint16_t kDepthMax = 1024;          // credits of one connection
+inline constexpr uint32_t kDataBytesMax = 1U << 20;   // of one READ or WRITE
+inline constexpr uint32_t kRangeBytesMax = 1U << 30;  // of one DISCARD or WRITE_ZEROES
+inline constexpr uint32_t kInlineBytesMax = 4096;     // that this implementation offers
+inline constexpr uint16_t kDepthMax = 1024;           // credits of one connection
 inline constexpr size_t kProofBytes = 32;
 inline constexpr size_t kNonceBytes = 16;
 inline constexpr size_t kUuidBytes = 16;
 
 inline constexpr size_t kConnectBytes = 56;
-inline constexpr size_t kAcceptBytes = 92;
+inline constexpr size_t kAcceptBytes = 88;
 inline constexpr size_t kRejectBytes = 16;
 inline constexpr size_t kCapsuleBytes = 64;
 inline constexpr size_t kCompletionBytes = 16;
@@ -159,8 +160,9 @@ Status Decode(std::span<const uint8_t> in, Accept* out);
 Status Decode(std::span<const uint8_t> in, Reject* out);
 
 // What is wrong with a message, as the name of the field; nullptr: nothing. No allocation.
-// An op that is unknown but well formed otherwise is no error here: see IsKnown.
-const char* Decode(std::span<const uint8_t> message, uint32_t inline_max, Capsule* out);
+// data_bytes: of the message behind the capsule. An op that is unknown but well formed otherwise is no
+// error here: see IsKnown.
+const char* Decode(std::span<const uint8_t, kCapsuleBytes> in, size_t data_bytes, uint32_t inline_max, Capsule* out);
 const char* Decode(std::span<const uint8_t> message, Completion* out);
 bool IsKnown(WireOp op);
 

@@ -32,7 +32,7 @@ struct LinkHost {
   const InitiatorOptions* options = nullptr;
   CmChannel* channel = nullptr;
   InitiatorPorts* ports = nullptr;
-  uint64_t now_ms = 0;  // read once per turn
+  uint64_t now_ms = 0;               // read once per turn
   std::vector<TargetLink*> stirred;  // have something to post; see TargetLink::Kick
   std::vector<BlockCompletion> done;
   std::vector<std::pair<uint32_t, Status>> news;  // for OnTargetState
@@ -129,7 +129,7 @@ class TargetLink {
   std::vector<SendWork> sends_;        // reused by Send
   std::vector<ReceiveWork> receives_;  // taken, to be posted again
 
-  bool stirred_ = false;         // in host_->stirred
+  bool stirred_ = false;  // in host_->stirred
   bool ping_out_ = false;
   bool given_up_ = false;
   uint64_t heard_ms_ = 0;  // last message of the target

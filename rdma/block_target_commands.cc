@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: MIT
+//
+// The engine's commands, from the message to the reply.
+#include <algorithm>
+#include <cassert>
+#include <cerrno>
+
+#include "rdma/block_target_engine.h"
+
+namespace weft::rdma {
+namespace {
+
+using SendKind = ServedConnection::SendKind;
+
+bool HasData(WireOp op) { return op == WireOp::kRead || op == WireOp::kWrite; }
+
+BackendOp ToBackend(WireOp op) {
+  switch (op) {
+    case WireOp::kWrite:
+      return BackendOp::kWrite;
+    case WireOp::kFlush:
+      return BackendOp::kFlush;
+    case WireOp::kDiscard:
+      return BackendOp::kDiscard;
+    case WireOp::kWriteZeroes:
+      return BackendOp::kWriteZeroes;
+    default:
+      return BackendOp::kRead;
+  }
+}
+
+}  // namespace
+
+void BlockTargetEngine::OnMessage(ServedConnection* connection, uint32_t slot, uint32_t bytes) {
+  TargetPort* port = connection->port();
+  connection->heard_ms = now_ms_;
+  Capsule capsule;
+  const char* field = bytes < kCapsuleBytes ? "message length" : nullptr;
+  if (!field) field = Decode(port->capsule(slot), bytes - kCapsuleBytes, options_.inline_max, &capsule);
+  if (field) {
+    port->GiveBack(slot);
+    Drop(connection, fmt::format("a command with a bad {}", field));
+    return;
+  }
+  using State = ServedConnection::State;
+  bool hello = capsule.op == WireOp::kHello;
+  if (connection->state == State::kProving && hello && capsule.session == connection->session) {
+    port->GiveBack(slot);
+    OnHello(connection, capsule);
+  } else if (connection->state == State::kServing && !hello) {
+    OnCommand(connection, capsule, slot);
+  } else {
+    port->GiveBack(slot);
+    if (connection->state == State::kClosing) return;
+    Drop(connection, fmt::format("op {:#x} out of place in the handshake", static_cast<int>(capsule.op)));
+  }
+}
+
+void BlockTargetEngine::OnCommand(ServedConnection* connection, const Capsule& capsule, uint32_t slot) {
+  TargetPort* port = connection->port();
+  bool keeps_slot = (capsule.flags & kWireInline) != 0;
+  if (!keeps_slot) port->GiveBack(slot);
+  const char* bad = nullptr;
+  if (capsule.session != connection->session) bad = "a command with a session that is not its connection's";
+  if (connection->in_hand >= connection->depth) bad = "more commands than it has credits";
+  if (connection->held >= kHeldPerCredit * connection->depth) bad = "more commands than its answers leave room for";
+  if (bad) {
+    if (keeps_slot) port->GiveBack(slot);
+    Drop(connection, bad);
+    return;
+  }
+  uint32_t index = TakeCommand(connection);
+  Command& command = commands_[index];
+  command.capsule = capsule;
+  command.slot = keeps_slot ? slot : kNoSlot;
+  connection->in_hand++;
+
+  if (capsule.op == WireOp::kPing) {
+    Reply(index, 0);
+    return;
+  }
+  if (!IsKnown(capsule.op)) {
+    limiter_.Warn(now_ms_, fmt::format("{}: op {:#x} is not known here; is the client newer?", connection->peer(),
+                                       static_cast<int>(capsule.op)));
+    Reply(index, -EOPNOTSUPP);
+    return;
+  }
+  uint64_t capacity = backend_->capacity_bytes();
+  if (capsule.op != WireOp::kFlush && (capsule.offset > capacity || capsule.length > capacity - capsule.offset)) {
+    limiter_.Warn(now_ms_, fmt::format("{}: offset {} length {} is outside the data area of {} bytes",
+                                       connection->peer(), capsule.offset, capsule.length, capacity));
+    Reply(index, -EINVAL);
+    return;
+  }
+  if (HasData(capsule.op) && !keeps_slot) {
+    GetBuffer(index);
+  } else {
+    SubmitToBackend(index);
+  }
+}
+
+void BlockTargetEngine::GetBuffer(uint32_t index) {
+  Command& command = commands_[index];
+  if (waiting_.empty()) command.buffer = pool_->Take(command.capsule.length);
+  if (command.buffer) {
+    OnBuffer(index);
+  } else {
+    command.state = Command::State::kWaiting;
+    waiting_.push_back(index);
+  }
+}
+
+void BlockTargetEngine::ServeWaiting() {
+  while (!waiting_.empty()) {
+    uint32_t index = waiting_.front();
+    Command& command = commands_[index];
+    if (!command.connection) {
+      waiting_.pop_front();
+      FreeCommand(index);
+      continue;
+    }
+    command.buffer = pool_->Take(command.capsule.length);
+    if (!command.buffer) return;
+    waiting_.pop_front();
+    OnBuffer(index);
+  }
+}
+
+void BlockTargetEngine::OnBuffer(uint32_t index) {
+  Command& command = commands_[index];
+  if (command.capsule.op == WireOp::kRead) {
+    SubmitToBackend(index);
+    return;
+  }
+  command.state = Command::State::kFetching;
+  SendWork work{.op = SendWork::Op::kRead, .segments = 1};
+  work.segment[0] = {command.buffer, command.capsule.length, command.port->pool_key()};
+  work.remote_address = command.capsule.address;
+  work.remote_key = command.capsule.rkey;
+  command.connection->Add(work, SendKind::kFetch, index, true);
+  Touch(command.connection);
+}
+
+void BlockTargetEngine::OnSent(ServedConnection* connection, uint64_t work_id) {
+  connection->Retire(work_id);
+  Touch(connection);  // what waited for room in the send queue
+  uint32_t index = ServedConnection::IndexOf(work_id);
+  switch (ServedConnection::KindOf(work_id)) {
+    case SendKind::kFetch:
+      assert(commands_[index].connection == connection && commands_[index].state == Command::State::kFetching);
+      SubmitToBackend(index);
+      break;
+    case SendKind::kReply:
+      FreeCommand(index);
+      ServeWaiting();
+      break;
+    case SendKind::kLastReply:
+      DropQuietly(connection);
+      break;
+    case SendKind::kRetire:
+      break;
+  }
+}
+
+void BlockTargetEngine::SubmitToBackend(uint32_t index) {
+  Command& command = commands_[index];
+  const Capsule& capsule = command.capsule;
+  command.state = Command::State::kInBackend;
+  command.connection->in_backend++;
+  uint8_t* data = command.slot != kNoSlot ? command.port->slot_data(command.slot) : command.buffer;
+  backend_->Submit({.cookie = index,
+                    .op = ToBackend(capsule.op),
+                    .durable = (capsule.flags & kWireFua) != 0,
+                    .offset_bytes = capsule.offset,
+                    .length_bytes = capsule.length,
+                    .data = data});
+}
+
+void BlockTargetEngine::OnBackendDone(uint32_t index, int32_t result) {
+  Command& command = commands_[index];
+  ServedConnection* connection = command.connection;
+  connection->in_backend--;
+  if (connection->state == ServedConnection::State::kDraining) {
+    FreeCommand(index);
+    ServeWaiting();
+    if (connection->in_backend == 0) {
+      std::erase_if(connections_, [connection](const auto& other) { return other.get() == connection; });
+      FinishReplacing();
+    }
+    return;
+  }
+  if (result < 0) {
+    const Capsule& capsule = command.capsule;
+    limiter_.Warn(now_ms_,
+                  Status::Errno(-result, fmt::format("op {} offset {} length {} failed in the backing store",
+                                                     static_cast<int>(capsule.op), capsule.offset, capsule.length))
+                      .message());
+    Reply(index, result == -ENOSPC ? -ENOSPC : -EIO);
+    return;
+  }
+  Reply(index, command.capsule.op == WireOp::kFlush ? 0 : static_cast<int32_t>(command.capsule.length));
+}
+
+void BlockTargetEngine::Reply(uint32_t index, int32_t result) {
+  Command& command = commands_[index];
+  ServedConnection* connection = command.connection;
+  connection->in_hand--;
+  bool data = command.capsule.op == WireOp::kRead && result > 0;
+  if (data) {
+    SendWork work{.op = SendWork::Op::kWrite, .segments = 1};
+    work.segment[0] = {command.buffer, command.capsule.length, command.port->pool_key()};
+    work.remote_address = command.capsule.address;
+    work.remote_key = command.capsule.rkey;
+    connection->Add(work, SendKind::kReply, index, false);
+    counters_.reads.fetch_add(1, std::memory_order_relaxed);
+    counters_.read_bytes.fetch_add(command.capsule.length, std::memory_order_relaxed);
+  } else if (command.capsule.op == WireOp::kWrite && result > 0) {
+    counters_.writes.fetch_add(1, std::memory_order_relaxed);
+    counters_.write_bytes.fetch_add(command.capsule.length, std::memory_order_relaxed);
+  }
+  if (result < 0) counters_.errors.fetch_add(1, std::memory_order_relaxed);
+  bool keep = data || !connection->copies_replies();  // until the NIC is done
+  SendReply(connection, index, command.capsule.tag, result, keep ? SendKind::kReply : SendKind::kRetire, keep);
+  if (keep) {
+    command.state = Command::State::kReplying;
+  } else {
+    FreeCommand(index);
+    ServeWaiting();
+  }
+}
+
+void BlockTargetEngine::SendReply(ServedConnection* connection, uint32_t index, uint64_t tag, int32_t result,
+                                  SendKind kind, bool signaled) {
+  ServedConnection::ReplyBytes copy;
+  Encode(Completion{tag, result}, copy);
+  uint8_t* bytes = &replies_[index * kCompletionBytes];
+  std::ranges::copy(copy, bytes);
+  SendWork work{.op = SendWork::Op::kSend, .copied = connection->copies_replies(), .segments = 1};
+  work.segment[0] = {bytes, kCompletionBytes, connection->port()->reply_key()};
+  connection->Add(work, kind, index, signaled, copy);
+  Touch(connection);
+}
+
+// There is always one: a connection holds at most kHeldPerCredit for each of its credits.
+uint32_t BlockTargetEngine::TakeCommand(ServedConnection* connection) {
+  uint32_t index = free_commands_.back();
+  free_commands_.pop_back();
+  commands_[index].connection = connection;
+  commands_[index].port = connection->port();
+  connection->held++;
+  counters_.in_hand.fetch_add(1, std::memory_order_relaxed);
+  return index;
+}
+
+void BlockTargetEngine::FreeCommand(uint32_t index) {
+  Command& command = commands_[index];
+  if (command.buffer) pool_->Give(command.buffer, command.capsule.length);
+  if (command.slot != kNoSlot) command.port->GiveBack(command.slot);
+  if (command.connection) command.connection->held--;
+  command = Command{};
+  free_commands_.push_back(index);
+  counters_.in_hand.fetch_sub(1, std::memory_order_relaxed);
+}
+
+}  // namespace weft::rdma

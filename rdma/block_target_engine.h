@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: MIT
+//
+// The engine behind BlockTarget, private to this library. Connections: block_target_admission.cc,
+// commands: block_target_commands.cc, the turn of the loop: block_target.cc. Engine thread.
+//
+// Life of a command (who may touch its memory):
+//   received -> [waiting for a buffer] -> [fetching: NIC] -> in the backend: storage -> replying: NIC -> free
+// A command whose connection ends loses it (`connection` is null) and is freed by whoever has it: at
+// once when that was the NIC, as the queue pair is destroyed first; by the backend's answer otherwise.
+#pragma once
+
+#include <list>
+#include <memory>
+#include <unordered_map>
+#include <vector>
+
+#include <boost/circular_buffer.hpp>
+
+#include "rdma/block_target.h"
+#include "rdma/block_wire.h"
+#include "rdma/buffer_pool.h"
+#include "rdma/log_limiter.h"
+#include "rdma/served_connection.h"
+#include "rdma/target_port.h"
+
+namespace weft::rdma {
+
+class BlockTargetEngine final : public BlockTarget {
+ public:
+  BlockTargetEngine(BlockBackend* backend, Fence* fence, BlockTargetOptions options);
+  ~BlockTargetEngine() override;
+  Status Open(Verbs* verbs);
+
+  size_t Poll() override;
+  int event_fd() const override { return epoll_fd_; }
+  bool Arm(int* timeout_ms) override;
+  uint16_t port() const override { return listener_->port(); }
+  const BlockTargetCounters& counters() const override { return counters_; }
+
+ private:
+  static constexpr uint32_t kNoSlot = UINT32_MAX;
+  // Commands that are answered stay until the NIC is done with their memory.
+  static constexpr uint32_t kHeldPerCredit = 3;
+
+  struct Command {
+    enum class State : uint8_t { kFree, kWaiting, kFetching, kInBackend, kReplying };
+    State state = State::kFree;
+    ServedConnection* connection = nullptr;
+    TargetPort* port = nullptr;
+    Capsule capsule;
+    uint32_t slot = kNoSlot;    // that holds its data
+    uint8_t* buffer = nullptr;  // of capsule.length, from the pool
+  };
+
+  // ---- the loop
+  void Watch(int fd);
+  void TakeWakeUps();
+  size_t HandleWorkCompletions();
+  size_t HandleBackend();
+  void HandleTime();
+  void FlushSends();
+
+  // ---- connections
+  void HandleCmEvents();
+  void OnRequest(CmEvent* event);
+  void OnDisconnected(const Connection* connection);
+  Result<TargetPort*> PortOf(Device* device);
+  void Refuse(Connection* connection, RejectReason reason, uint64_t value, const std::string& why);
+  Status Admit(std::unique_ptr<Connection> connection, const Connect& connect, std::span<const uint8_t> bytes,
+               uint16_t depth);
+  void OnHello(ServedConnection* connection, const Capsule& capsule);
+  void ReplaceOthers(ServedConnection* connection);
+  void FinishReplacing();  // those whose predecessors are drained now
+  bool HasPredecessor(const ServedConnection& connection) const;
+  static bool Replaces(const ServedConnection& newer, const ServedConnection& older);
+  void LastReply(ServedConnection* connection, uint64_t tag, int32_t result);
+  void Drop(ServedConnection* connection, const std::string& why);
+  void DropQuietly(ServedConnection* connection);
+  void CheckSilence(ServedConnection* connection);
+
+  // ---- commands
+  void OnMessage(ServedConnection* connection, uint32_t slot, uint32_t bytes);
+  void OnCommand(ServedConnection* connection, const Capsule& capsule, uint32_t slot);
+  void OnSent(ServedConnection* connection, uint64_t work_id);
+  void GetBuffer(uint32_t index);  // or wait for one
+  void OnBuffer(uint32_t index);
+  void ServeWaiting();
+  void SubmitToBackend(uint32_t index);
+  void OnBackendDone(uint32_t index, int32_t result);
+  void Reply(uint32_t index, int32_t result);
+  void SendReply(ServedConnection* connection, uint32_t index, uint64_t tag, int32_t result,
+                 ServedConnection::SendKind kind, bool signaled);
+  uint32_t TakeCommand(ServedConnection* connection);
+  void FreeCommand(uint32_t index);
+  void Touch(ServedConnection* connection);
+
+  const BlockTargetOptions options_;
+  BlockBackend* const backend_;
+  Fence* const fence_;
+  const SteadyClock steady_clock_;
+  const Clock* clock_;
+  uint64_t now_ms_ = 0;
+  uint64_t next_check_ms_ = 0;
+  int epoll_fd_ = -1;
+  unsigned turns_ = 0;
+  bool slept_ = true;
+
+  std::unique_ptr<CmChannel> channel_;
+  std::unique_ptr<BufferPool> pool_;
+  std::vector<uint8_t> replies_;  // a completion for each command
+  std::vector<std::unique_ptr<TargetPort>> ports_;
+  std::list<std::unique_ptr<ServedConnection>> connections_;
+  std::unordered_map<uint32_t, ServedConnection*> by_number_;  // of the queue pair; not draining
+  std::vector<ServedConnection*> touched_;
+  std::unique_ptr<Listener> listener_;
+
+  std::vector<Command> commands_;
+  std::vector<uint32_t> free_commands_;
+  boost::circular_buffer<uint32_t> waiting_;  // for a buffer
+  uint32_t credits_free_;
+
+  LogLimiter limiter_;
+  BlockTargetCounters counters_;
+};
+
+}  // namespace weft::rdma

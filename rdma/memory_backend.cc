@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: MIT
+#include "rdma/memory_backend.h"
+
+#include <cstring>
+#include <utility>
+
+namespace weft::rdma {
+
+size_t MemoryBackend::Poll(std::span<BackendDone> out) {
+  size_t count = 0;
+  while (!held_ && count < out.size() && !queue_.empty()) {
+    BackendRequest request = queue_.front();
+    queue_.pop_front();
+    out[count++] = {request.cookie, Execute(request)};
+  }
+  return count;
+}
+
+int32_t MemoryBackend::Execute(const BackendRequest& request) {
+  if (fail_next_) return -std::exchange(fail_next_, 0);
+  uint8_t* at = bytes_.data() + request.offset_bytes;
+  switch (request.op) {
+    case BackendOp::kRead:
+      memcpy(request.data, at, request.length_bytes);
+      break;
+    case BackendOp::kWrite:
+      memcpy(at, request.data, request.length_bytes);
+      break;
+    case BackendOp::kFlush:
+      flushes_++;
+      break;
+    case BackendOp::kDiscard:
+    case BackendOp::kWriteZeroes:
+      memset(at, 0, request.length_bytes);
+      break;
+  }
+  if (request.durable) durable_writes_++;
+  return 0;
+}
+
+}  // namespace weft::rdma

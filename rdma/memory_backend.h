@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: MIT
+//
+// A block backend in memory, for tests: done at once, unless a test holds it or makes it fail.
+// One thread.
+#pragma once
+
+#include <deque>
+#include <vector>
+
+#include "rdma/block_backend.h"
+
+namespace weft::rdma {
+
+class MemoryBackend final : public BlockBackend {
+ public:
+  explicit MemoryBackend(uint64_t capacity_bytes) : bytes_(capacity_bytes) {}
+  uint64_t capacity_bytes() const override { return bytes_.size(); }
+  Status AddBuffer(void* address, size_t bytes) override { return Status::Ok(); }
+  void Submit(const BackendRequest& request) override { queue_.push_back(request); }
+  void Kick() override {}
+  size_t Poll(std::span<BackendDone> out) override;
+  int event_fd() const override { return -1; }
+  bool Arm() override { return held_ || queue_.empty(); }
+
+  // Faults.
+  void Hold(bool held) { held_ = held; }            // what is submitted waits
+  void FailNext(int error) { fail_next_ = error; }  // errno for the next request that is carried out
+  size_t waiting() const { return queue_.size(); }
+  uint64_t flushes() const { return flushes_; }
+  uint64_t durable_writes() const { return durable_writes_; }
+  std::vector<uint8_t>& bytes() { return bytes_; }
+
+ private:
+  int32_t Execute(const BackendRequest& request);
+
+  std::vector<uint8_t> bytes_;
+  std::deque<BackendRequest> queue_;
+  bool held_ = false;
+  int fail_next_ = 0;
+  uint64_t flushes_ = 0;
+  uint64_t durable_writes_ = 0;
+};
+
+}  // namespace weft::rdma
