@@ -24,6 +24,7 @@ struct weft_io {
 	u32 op;				/* WEFT_OP_* */
 	u32 nr;				/* legal choices: targets[0 .. nr - 1] */
 	u32 targets[WEFT_COPIES_MAX];	/* target ids of the in-sync copies */
+	u32 cluster;			/* number of the cluster on this host; target ids are its own */
 };
 
 /* Space that new data may be written to. */
@@ -40,6 +41,7 @@ struct weft_place {
 	u32 blocks;			/* wanted */
 	u32 nr;				/* legal choices: grants[0 .. nr - 1] */
 	struct weft_place_grant grants[WEFT_PLACE_MAX];
+	u32 cluster;			/* weft_pool_cluster(); 0: not known */
 };
 
 /* A block request has come back. */
@@ -49,6 +51,8 @@ struct weft_done {
 	u32 bytes;
 	s32 error;			/* 0 or -errno */
 	u64 latency_ns;			/* from the pool disk's decision to the completion */
+	u32 cluster;
+	u32 reserved;
 };
 
 /*
@@ -83,6 +87,11 @@ struct weft_balancer_ops {
 u32 weft_balancer_pick_read(const struct weft_io *io);
 u32 weft_balancer_pick_place(const struct weft_place *place);
 void weft_balancer_io_done(const struct weft_done *done);
+
+/* For sysfs. */
+void weft_balancer_name(char name[WEFT_BALANCER_NAME_LEN]);	/* of the policy in force */
+u64 weft_balancer_faults(void);	/* illegal answers of all policies so far */
+u64 weft_balancer_picks(void);	/* legal ones */
 
 int weft_balancer_init(void);
 void weft_balancer_exit(void);

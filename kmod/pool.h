@@ -20,6 +20,8 @@ struct weft_pool_geometry {
 struct weft_pool *weft_pool_create(struct weft_channel *ch, const struct weft_pool_geometry *geo);
 void weft_pool_destroy(struct weft_pool *pool);
 struct block_device *weft_pool_bdev(struct weft_pool *pool);
+/* The cluster's number on this host: for struct weft_place. */
+u32 weft_pool_cluster(struct weft_pool *pool);
 
 /*
  * Fetch the map of the chunks under [block, block + blocks) unless it is cached, so that I/O to them
@@ -27,7 +29,7 @@ struct block_device *weft_pool_bdev(struct weft_pool *pool);
  */
 int weft_pool_load(struct weft_pool *pool, u64 block, u64 blocks);
 
-/* Target ids of the copies of the chunk under `block` (cached or 0); returns how many. Does not sleep. */
+/* Target ids of the in-sync copies of the chunk under `block` (cached or 0); returns how many. Does not sleep. */
 u32 weft_pool_targets(struct weft_pool *pool, u64 block, u32 targets[WEFT_COPIES_MAX]);
 
 /* Make everything acknowledged before durable on all targets. May sleep. */

@@ -1,0 +1,311 @@
+// SPDX-License-Identifier: GPL-2.0
+#include <linux/sched/mm.h>
+#include <linux/slab.h>
+
+#include "channel.h"
+#include "channel_private.h"
+#include "chunk.h"
+#include "disk.h"
+#include "target.h"
+
+#define CHUNKS_PER_CALL	256U	/* fits into an answer with room to spare */
+#define MARK_TRIES	4	/* with a map that has been fetched again */
+
+/* ---- the map ---- */
+
+u32 weft_chunk_in_sync(const struct weft_chunk_map *map)
+{
+	u32 i, mask = 0;
+
+	for (i = 0; i < map->chunk.count; i++)
+		if (map->chunk.copies[i].state == WEFT_COPY_IN_SYNC)
+			mask |= BIT(i);
+	return mask;
+}
+
+void weft_chunk_read_map(struct weft_chunk_entry *entry, struct weft_chunk_map *map)
+{
+	spin_lock(&entry->lock);
+	*map = entry->map;
+	spin_unlock(&entry->lock);
+}
+
+/* The copy of `map` that is copy `index` of `from`; -1: it has gone. */
+static int map_find(const struct weft_chunk_map *map, const struct weft_chunk_map *from, u32 index)
+{
+	const struct weft_copy *copy = &from->chunk.copies[index];
+	u32 i;
+
+	for (i = 0; i < map->chunk.count; i++)
+		if (map->chunk.copies[i].target == copy->target &&
+		    map->chunk.copies[i].offset == copy->offset)
+			return i;
+	return -1;
+}
+
+/* Bits of copies of `from` as bits of `map`; only of those that are in sync there. */
+static u32 map_translate(const struct weft_chunk_map *map, const struct weft_chunk_map *from, u32 mask)
+{
+	u32 i, result = 0;
+
+	for (i = 0; i < from->chunk.count; i++) {
+		int at = mask & BIT(i) ? map_find(map, from, i) : -1;
+
+		if (at >= 0)
+			result |= BIT(at);
+	}
+	return result & weft_chunk_in_sync(map);
+}
+
+/* Takes a map unless it is older. Copies that went stale have nothing to flush any more. */
+static void entry_update(struct weft_chunk_entry *entry, const struct weft_chunk_map *map)
+{
+	spin_lock(&entry->lock);
+	if ((s32)(map->chunk.version - entry->map.chunk.version) >= 0) {
+		entry->unflushed = map_translate(map, &entry->map, entry->unflushed);
+		entry->flushing = map_translate(map, &entry->map, entry->flushing);
+		entry->map = *map;
+	}
+	spin_unlock(&entry->lock);
+}
+
+/* ---- what the server answers ---- */
+
+static int check_chunk(struct weft_pool *pool, const struct weft_chunk *chunk, u64 first, u32 count)
+{
+	u64 bytes = (u64)pool->chunk_blocks << WEFT_BLOCK_SHIFT;
+	u32 i;
+
+	if (chunk->index < first || chunk->index - first >= count)
+		goto bad;
+	if (!chunk->count || chunk->count > WEFT_COPIES_MAX)
+		goto bad;
+	for (i = 0; i < chunk->count; i++) {
+		const struct weft_copy *copy = &chunk->copies[i];
+
+		if (!copy->target || copy->state < WEFT_COPY_IN_SYNC ||
+		    copy->state > WEFT_COPY_RESYNCING || copy->offset % WEFT_BLOCK_BYTES ||
+		    copy->offset > S64_MAX - bytes)
+			goto bad;
+	}
+	return 0;
+bad:
+	pr_err_ratelimited("weft: %s: the metadata server described chunk %llu (of %u from %llu) in a way that cannot be: %u copies, version %u\n",
+			   pool->channel->cluster, chunk->index, count, first, chunk->count,
+			   chunk->version);
+	return -EPROTO;
+}
+
+/* Into the tree, or into the entry that is there. May sleep, GFP_NOIO. */
+static int store_chunk(struct weft_pool *pool, const struct weft_chunk *chunk)
+{
+	struct weft_chunk_map map = { .chunk = *chunk };
+	struct weft_chunk_entry *entry, *other;
+	u32 i;
+
+	for (i = 0; i < chunk->count; i++) {
+		map.targets[i] = weft_target_find_or_create(pool->channel, chunk->copies[i].target);
+		if (IS_ERR(map.targets[i]))
+			return PTR_ERR(map.targets[i]);
+	}
+	entry = xa_load(&pool->chunks, chunk->index);
+	if (entry) {
+		entry_update(entry, &map);
+		return 0;
+	}
+	entry = kzalloc(sizeof(*entry), GFP_NOIO);
+	if (!entry)
+		return -ENOMEM;
+	entry->index = chunk->index;
+	entry->map = map;
+	spin_lock_init(&entry->lock);
+	INIT_LIST_HEAD(&entry->unflushed_node);
+	INIT_LIST_HEAD(&entry->flushing_node);
+	other = xa_cmpxchg(&pool->chunks, chunk->index, NULL, entry, GFP_NOIO);
+	if (other) {
+		kfree(entry);
+		if (xa_is_err(other))
+			return xa_err(other);
+		entry_update(other, &map);	/* another thread was faster */
+	}
+	return 0;
+}
+
+static int parse_chunks(struct weft_pool *pool, const void *rep, ssize_t bytes, u64 first, u32 count)
+{
+	const struct weft_get_chunks_rep *answer = rep;
+	struct weft_chunk chunk;
+	u32 i, found;
+	int ret;
+
+	if (bytes < (ssize_t)sizeof(*answer))
+		return -EPROTO;
+	found = READ_ONCE(answer->count);
+	if (found > count || bytes < (ssize_t)struct_size(answer, chunks, found))
+		return -EPROTO;
+	for (i = 0; i < found; i++) {
+		memcpy(&chunk, &answer->chunks[i], sizeof(chunk));	/* the agent may change it */
+		ret = check_chunk(pool, &chunk, first, count);
+		if (!ret)
+			ret = store_chunk(pool, &chunk);
+		if (ret)
+			return ret;
+	}
+	return 0;
+}
+
+int weft_chunk_fetch(struct weft_pool *pool, u64 first, u32 count, u32 call_flags)
+{
+	unsigned int noio = memalloc_noio_save();
+	struct weft_get_chunks_req *args;
+	struct weft_call call;
+	ssize_t ret;
+
+	count = min(count, CHUNKS_PER_CALL);
+	ret = weft_call_begin(pool->channel, &call, WEFT_META_GET_CHUNKS, 0, call_flags);
+	if (ret)
+		goto restore;
+	args = call.args;
+	args->first = first;
+	args->count = count;
+	ret = weft_call_send(&call, sizeof(*args));
+	if (ret >= 0)
+		ret = parse_chunks(pool, call.rep, ret, first, count);
+	weft_call_end(&call);
+restore:
+	memalloc_noio_restore(noio);
+	return ret;
+}
+
+struct weft_chunk_entry *weft_chunk_get(struct weft_pool *pool, u64 index, bool fetch)
+{
+	struct weft_chunk_entry *entry = xa_load(&pool->chunks, index);
+	int ret;
+
+	if (entry)
+		return entry;
+	if (!fetch)
+		return ERR_PTR(-EAGAIN);
+	ret = weft_chunk_fetch(pool, index, 1, WEFT_CALL_RESERVED);
+	if (ret)
+		return ERR_PTR(ret);
+	entry = xa_load(&pool->chunks, index);
+	if (entry)
+		return entry;
+	pr_err_ratelimited("weft: %s: chunk %llu is in use but unknown to the metadata server\n",
+			   pool->channel->cluster, index);
+	return ERR_PTR(-EIO);
+}
+
+void weft_chunks_free(struct weft_pool *pool)
+{
+	struct weft_chunk_entry *entry;
+	unsigned long index;
+
+	xa_for_each(&pool->chunks, index, entry)
+		kfree(entry);
+	xa_destroy(&pool->chunks);
+}
+
+/* ---- writes and stale copies ---- */
+
+static void note_unflushed(struct weft_pool *pool, struct weft_chunk_entry *entry, u32 copies)
+{
+	lockdep_assert_held(&entry->lock);
+	if (!copies || (entry->unflushed & copies) == copies)
+		return;
+	entry->unflushed |= copies;
+	spin_lock(&pool->flush_lock);
+	if (list_empty(&entry->unflushed_node))
+		list_add_tail(&entry->unflushed_node, &pool->unflushed);
+	spin_unlock(&pool->flush_lock);
+}
+
+bool weft_chunk_written(struct weft_pool *pool, struct weft_chunk_entry *entry,
+			const struct weft_chunk_map *sent, u32 ok, bool durable)
+{
+	u32 have;
+	bool all;
+
+	spin_lock(&entry->lock);
+	have = entry->map.chunk.version == sent->chunk.version ?
+		ok & weft_chunk_in_sync(&entry->map) : map_translate(&entry->map, sent, ok);
+	all = have && have == weft_chunk_in_sync(&entry->map);
+	if (!durable)
+		note_unflushed(pool, entry, have);
+	spin_unlock(&entry->lock);
+	return all;
+}
+
+static int call_mark_stale(struct weft_pool *pool, const struct weft_chunk *chunk, u32 copies)
+{
+	struct weft_mark_stale_req *args;
+	struct weft_chunk answer;
+	struct weft_call call;
+	ssize_t ret;
+
+	ret = weft_call_begin(pool->channel, &call, WEFT_META_MARK_STALE, 0,
+			      WEFT_CALL_RESERVED | WEFT_CALL_CHANGES);
+	if (ret)
+		return ret;
+	args = call.args;
+	args->index = chunk->index;
+	args->version = chunk->version;
+	args->copy_mask = copies;
+	ret = weft_call_send(&call, sizeof(*args));
+	if (ret >= (ssize_t)sizeof(answer)) {
+		memcpy(&answer, call.rep, sizeof(answer));
+		ret = check_chunk(pool, &answer, chunk->index, 1);
+		if (!ret)
+			ret = store_chunk(pool, &answer);
+	} else if (ret >= 0) {
+		ret = -EPROTO;
+	}
+	weft_call_end(&call);
+	return ret;
+}
+
+static int mark_stale_locked(struct weft_pool *pool, struct weft_chunk_entry *entry,
+			     const struct weft_chunk_map *seen, u32 failed)
+{
+	struct weft_chunk_map now;
+	int tries, ret;
+	u32 copies;
+
+	lockdep_assert_held(&pool->stale_lock);
+	for (tries = 0; tries < MARK_TRIES; tries++) {
+		weft_chunk_read_map(entry, &now);
+		copies = map_translate(&now, seen, failed);
+		if (!copies)
+			return 0;	/* somebody else has done it */
+		if (copies == weft_chunk_in_sync(&now))
+			return -EBUSY;
+		ret = call_mark_stale(pool, &now.chunk, copies);
+		if (ret == -ESTALE || ret == -EBUSY)	/* our map is old */
+			ret = weft_chunk_fetch(pool, entry->index, 1, WEFT_CALL_RESERVED);
+		else if (!ret)
+			pr_warn_ratelimited("weft: %s: chunk %llu: copies %#x marked stale\n",
+					    pool->channel->cluster, entry->index, copies);
+		if (ret)
+			return ret;
+	}
+	return -EAGAIN;
+}
+
+int weft_chunk_mark_stale(struct weft_pool *pool, struct weft_chunk_entry *entry,
+			  const struct weft_chunk_map *seen, u32 failed)
+{
+	unsigned int noio = memalloc_noio_save();
+	int ret;
+
+	/* killable: waiting for a dead agent is not a hang of the kernel */
+	if (mutex_lock_killable(&pool->stale_lock)) {
+		ret = -EINTR;
+		goto restore;
+	}
+	ret = mark_stale_locked(pool, entry, seen, failed);
+	mutex_unlock(&pool->stale_lock);
+restore:
+	memalloc_noio_restore(noio);
+	return ret;
+}

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The chunk map: where the copies of each chunk are and which of them are in sync. Entries come from the
+ * metadata server when they are first needed and stay until the pool disk is destroyed; what is in them
+ * changes when a copy goes stale or the map is fetched again, and only to a higher version.
+ *
+ * Each entry also knows which copies hold acknowledged writes that have not been flushed (`unflushed`)
+ * or are just being flushed (`flushing`). An entry with unflushed writes is on pool->unflushed.
+ *
+ * Locks: chunk->lock, then pool->flush_lock. pool->stale_lock is held over an upcall.
+ */
+#ifndef _WEFT_CHUNK_H
+#define _WEFT_CHUNK_H
+
+#include <linux/list.h>
+#include <linux/spinlock.h>
+
+#include "uapi/weft.h"
+
+struct weft_pool;
+struct weft_target;
+
+/* The copies at one moment. */
+struct weft_chunk_map {
+	struct weft_chunk chunk;
+	struct weft_target *targets[WEFT_COPIES_MAX];
+};
+
+struct weft_chunk_entry {
+	u64 index;
+	spinlock_t lock;		/* the rest but flush_list */
+	struct weft_chunk_map map;
+	u8 unflushed;			/* bit i: copy i of the map as it is now */
+	u8 flushing;
+	struct list_head unflushed_node;	/* pool->unflushed, under pool->flush_lock */
+	struct list_head flushing_node;	/* the flush worker's */
+};
+
+/* The entry, fetched when it is not cached and `fetch` is set (then it may sleep). ERR_PTR. */
+struct weft_chunk_entry *weft_chunk_get(struct weft_pool *pool, u64 index, bool fetch);
+/* Fetches the map of up to so many chunks, again or for the first time. call_flags: WEFT_CALL_*. */
+int weft_chunk_fetch(struct weft_pool *pool, u64 first, u32 count, u32 call_flags);
+void weft_chunks_free(struct weft_pool *pool);
+
+void weft_chunk_read_map(struct weft_chunk_entry *entry, struct weft_chunk_map *map);
+/* Bit mask of the in-sync copies. */
+u32 weft_chunk_in_sync(const struct weft_chunk_map *map);
+
+/*
+ * The copies `ok` of `sent` (bit masks) have taken a write. True: all copies that are in sync now have
+ * it, it may be acknowledged; a flush will make it durable unless it is so already. False: a copy came
+ * into the map that was not written.
+ */
+bool weft_chunk_written(struct weft_pool *pool, struct weft_chunk_entry *entry,
+			const struct weft_chunk_map *sent, u32 ok, bool durable);
+
+/*
+ * Tells the metadata server that the copies `failed` of `seen` lack data. 0: none of them is in sync any
+ * more. -EBUSY: they are the last ones. Or what the call said.
+ */
+int weft_chunk_mark_stale(struct weft_pool *pool, struct weft_chunk_entry *entry,
+			  const struct weft_chunk_map *seen, u32 failed);
+
+#endif

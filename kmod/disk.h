@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The inside of the pool disk: disk.c (the gendisk), transfer.c (a bio on its way to a chunk's copies),
+ * flush.c (making acknowledged writes durable), chunk.c (the map).
+ *
+ * Order in which a bio takes what it needs: chunk map, slot, tag. What is taken is given back when the
+ * agent completes the requests, whatever else waits; each request is sent before the next tag is taken;
+ * a transfer that waits for a target or the metadata server holds nothing but its bio. So nobody who
+ * holds something waits for somebody who waits for it.
+ */
+#ifndef _WEFT_DISK_H
+#define _WEFT_DISK_H
+
+#include <linux/bio.h>
+#include <linux/mempool.h>
+#include <linux/mutex.h>
+#include <linux/workqueue.h>
+#include <linux/xarray.h>
+
+#include "pool.h"
+
+struct weft_pool {
+	struct weft_channel *channel;	/* a reference */
+	struct gendisk *disk;
+	int number;			/* of the disk's name */
+	u64 blocks;
+	u32 chunk_blocks;
+	u32 chunk_shift;		/* log2(chunk_blocks) */
+
+	struct xarray chunks;		/* struct weft_chunk_entry by index */
+	struct mutex stale_lock;	/* one MARK_STALE at a time; held over the call */
+
+	mempool_t transfers;
+	atomic_t transfer_count;
+	wait_queue_head_t idle;		/* transfer_count became 0 */
+
+	spinlock_t waiting_lock;
+	struct list_head waiting;	/* transfers until retry_work runs */
+	struct delayed_work retry_work;
+
+	spinlock_t flush_lock;		/* unflushed, flush_bios, flushing */
+	struct list_head unflushed;	/* weft_chunk_entry.unflushed_node */
+	struct bio_list flush_bios;	/* with REQ_PREFLUSH, for the next round */
+	bool flushing;			/* a round is running */
+	struct work_struct flush_work;
+	wait_queue_head_t flush_kick;	/* trying again may help */
+	u32 kicks;
+};
+
+extern struct workqueue_struct *weft_transfer_wq;
+extern struct workqueue_struct *weft_flush_wq;
+
+int weft_disk_init(void);
+void weft_disk_exit(void);
+
+/* transfer.c: READ and WRITE with data, within one chunk. */
+void weft_transfer_start(struct weft_pool *pool, struct bio *bio);
+void weft_transfer_retry(struct work_struct *work);
+
+int weft_transfer_init(void);
+void weft_transfer_exit(void);
+int weft_transfer_init_pool(struct weft_pool *pool);
+void weft_transfer_exit_pool(struct weft_pool *pool);
+
+/* flush.c: takes the bio, true, or nothing has to be flushed before it, false. */
+bool weft_flush_start(struct weft_pool *pool, struct bio *bio);
+void weft_flush_work(struct work_struct *work);
+
+/* A target or the agent came back, or everything is to fail: does not sleep. */
+void weft_pool_kick(struct weft_pool *pool);
+
+#endif

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What the module knows of a target: what the agent told of it and what it has counted itself. A target
+ * that was named once stays until its channel is freed, so a pointer to it needs no reference. Counters
+ * may be updated from any context.
+ */
+#ifndef _WEFT_TARGET_H
+#define _WEFT_TARGET_H
+
+#include <linux/atomic.h>
+#include <linux/completion.h>
+#include <linux/kobject.h>
+#include <linux/list.h>
+
+#include "balancer.h"
+#include "uapi/weft.h"
+
+struct weft_channel;
+
+struct weft_target {
+	u32 id;
+	struct weft_target_info info;	/* written under channel->targets_lock, read without */
+
+	atomic_t inflight;
+	atomic64_t reads;
+	atomic64_t writes;
+	atomic64_t read_bytes;
+	atomic64_t write_bytes;
+	atomic64_t errors;
+	u64 ewma_latency_ns;		/* updates race and may lose a sample */
+
+	/* the flush that is running; its worker's (flush.c) */
+	struct list_head flush_node;
+	int flush_error;
+
+	struct kobject kobj;
+	struct completion kobj_released;
+};
+
+void weft_targets_init(struct weft_channel *ch);
+void weft_targets_free(struct weft_channel *ch);
+/* What WEFT_IOC_TARGETS says: all of it or, with -EINVAL, nothing. Others stay as they are. */
+int weft_targets_update(struct weft_channel *ch, const struct weft_target_info *infos, u32 count);
+
+/* Makes an entry for a target that the agent has not named yet. May sleep. ERR_PTR. */
+struct weft_target *weft_target_find_or_create(struct weft_channel *ch, u32 id);
+/* NULL: no such target. */
+struct weft_target *weft_target_find(struct weft_channel *ch, u32 id);
+
+void weft_target_begin(struct weft_target *target);
+void weft_target_end(struct weft_target *target, struct weft_channel *ch, u32 op, u32 bytes,
+		     int error, u64 latency_ns);
+void weft_target_fill_stat(struct weft_target *target, struct weft_target_stat *stat);
+
+#endif
