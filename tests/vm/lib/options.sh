@@ -1,0 +1,103 @@
+# shellcheck shell=bash disable=SC2034  # run uses what is set here
+# SPDX-License-Identifier: MIT
+#
+# The command line of tests/vm/run.
+
+usage() {
+	cat <<-END
+	usage: tests/vm/run [OPTION]... -- COMMAND [ARGUMENT]...
+	       tests/vm/run [OPTION]... --shell
+
+	Boots a weftfs cluster in QEMU guests, mounts it at /mnt/weft and runs COMMAND in the first
+	client, in the folder where you are. Exits with the status of COMMAND; 124 when the time is
+	over, 125 when the testbed failed, a kernel log has a complaint or a daemon crashed. The root
+	of each guest is this host's root, read-only, with a memory file system above it; /tmp is the
+	guest's own. Inside: 'cluster' starts and stops daemons, 'node' reaches the other guests.
+
+	  --clients N        client hosts (default 1; more need --several)
+	  --targets N        storage targets (default 2)
+	  --kind rdma        kind of the targets
+	  --several          a guest for each client, the metadata server and each target, instead of
+	                     one guest for all
+	  --no-mount         nothing is started: COMMAND does that with 'cluster'
+	  --bare             one guest with RDMA and no disks for a cluster
+	  --keep             leave it to COMMAND to unmount and stop everything
+	  --shell            a prompt instead of a command
+
+	  --backing disk|ram what targets store on: disks of their guests, or files in memory
+	  --target-size SIZE of each target (default 2G)
+	  --disk SIZE        one more disk for the first client, \$WEFT_SPARE_DISK
+	  --memory SIZE      of each guest (default 2G; 1G with --several)
+	  --cpus N           of each guest (default 2; 1 with --several)
+	  --module FILE      insert this kernel module first (may be repeated)
+	  --kernel-args TEXT added to the kernel's command line
+	  --timeout SECONDS  the whole run may last this long (default 600; 0: for ever)
+	  --logs FOLDER      keep the logs here (default: a folder in build/vm, kept after a failure)
+	  -v, --verbose      tell what happens
+	END
+}
+
+timeout='' memory='' cpus='' mode=one clients=1 targets=2 target_size=2G backing=disk spare_size=''
+form=1 keep='' shell='' modules=() run_dir='' verbose='' kernel_args='' keep_logs=''
+
+# number OPTION VALUE MIN MAX
+number() {
+	case $2 in '' | *[!0-9]*) die "$1 '$2' is no number" ;; esac
+	[ "$2" -ge "$3" ] && [ "$2" -le "$4" ] || die "$1 $2 is not $3 to $4"
+}
+
+size() { case $2 in *[0-9][KMGT] | *[0-9]) ;; *) die "$1 '$2' is no size; 512M and 2G are" ;; esac; }
+
+# parse_options ARGUMENT...: sets $parsed to how many were options
+parse_options() {
+	local given=$#
+	while [ $# -gt 0 ]; do
+		case $1 in
+		--clients | --targets | --kind | --backing | --target-size | --disk | --memory | --cpus | --module | \
+			--kernel-args | --timeout | --logs)
+			[ $# -ge 2 ] || die "option $1 needs a value" ;;
+		esac
+		case $1 in
+		--clients) number "$1" "$2" 1 8; clients=$2; shift ;;
+		--targets) number "$1" "$2" 1 16; targets=$2; shift ;;
+		--kind) [ "$2" = rdma ] || die "--kind $2: this version has targets of kind rdma only"; shift ;;
+		--several) mode=several ;;
+		--no-mount) form='' ;;
+		--bare) mode=bare form='' ;;
+		--keep) keep=1 ;;
+		--shell) shell=1 ;;
+		--backing) case $2 in disk | ram) ;; *) die "--backing $2 is not disk or ram" ;; esac; backing=$2; shift ;;
+		--target-size) size "$@"; target_size=$2; shift ;;
+		--disk) size "$@"; spare_size=$2; shift ;;
+		--memory) size "$@"; memory=$2; shift ;;
+		--cpus) number "$1" "$2" 1 64; cpus=$2; shift ;;
+		--module) [ -e "$2" ] || die "no module $2"; modules+=("$(realpath "$2")"); shift ;;
+		--kernel-args) kernel_args=$2; shift ;;
+		--timeout) number "$1" "$2" 0 86400; timeout=$2; shift ;;
+		--logs) run_dir=$2; shift ;;
+		-v | --verbose) verbose=1 ;;
+		-h | --help) usage; exit 0 ;;
+		--) shift; break ;;
+		*) die "unknown option '$1'; --help lists them" ;;
+		esac
+		shift
+	done
+	parsed=$((given - $#))
+	[ "$mode" = several ] || [ "$clients" -eq 1 ] || die "--clients $clients: more than one needs --several"
+	: "${timeout:=$([ -n "$shell" ] && echo 0 || echo 600)}"
+	: "${memory:=$([ "$mode" = several ] && echo 1G || echo 2G)}"
+	: "${cpus:=$([ "$mode" = several ] && echo 1 || echo 2)}"
+	[ -z "$shell" ] || [ -t 0 ] || die "--shell needs a terminal"
+}
+
+# The folder of this run: names its logs and is shared with the guests.
+make_run_dir() {
+	if [ -n "$run_dir" ]; then
+		keep_logs=1
+		rm -rf "$run_dir"
+		mkdir -p "$run_dir" || exit 125
+	else
+		run_dir=$(mktemp -d "$project/build/vm/$(date +%m%d-%H%M%S)-XXXX") || exit 125
+	fi
+	run_dir=$(realpath "$run_dir")
+}
