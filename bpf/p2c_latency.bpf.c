@@ -71,8 +71,8 @@ s32 BPF_PROG(pick_read, const struct weft_io *io)
 		return 0;
 	if (!two_choices(nr, &first, &second))
 		return first;
-	if (first >= WEFT_COPIES_MAX || second >= WEFT_COPIES_MAX)	/* for the verifier */
-		return 0;
+	first = weft_bounded(first, WEFT_COPIES_MAX);
+	second = weft_bounded(second, WEFT_COPIES_MAX);
 	weft_io_targets(io, targets);
 	return wait_ns(targets[second]) < wait_ns(targets[first]) ? second : first;
 }

@@ -44,6 +44,17 @@ typedef __s64 s64;
 /* Fills in what the module knows of a target; stat__sz: sizeof(*stat). 0, or -ENOENT: no such target. */
 extern int weft_target_stat(u32 id, struct weft_target_stat *stat, u32 stat__sz) __ksym;
 
+/*
+ * `index`, or 0 when it is not below `size`, in a way that shows the verifier the bound: clang leaves out a
+ * check that it can prove, and the verifier cannot follow the proof (of a division, for one).
+ */
+#define weft_bounded(index, size)				\
+({								\
+	u32 __index = (index);					\
+	barrier_var(__index);					\
+	__index < (size) ? __index : 0;				\
+})
+
 /* All ids of a request's copies; those beyond io->nr mean nothing. */
 static __always_inline void weft_io_targets(const struct weft_io *io, u32 targets[WEFT_COPIES_MAX])
 {

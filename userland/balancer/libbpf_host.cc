@@ -24,7 +24,7 @@ constexpr const char* kBpffs = "/sys/fs/bpf";
 constexpr const char* kDir = "/sys/fs/bpf/weft";
 constexpr const char* kPin = "/sys/fs/bpf/weft/balancer";
 constexpr const char* kNewPin = "/sys/fs/bpf/weft/balancer_new";  // renamed to kPin
-constexpr uint32_t kBpfFLink = 1u << 13;  // BPF_F_LINK: Debian 12's <linux/bpf.h> is older
+constexpr uint32_t kBpfFLink = 1u << 13;                          // BPF_F_LINK: Debian 12's <linux/bpf.h> is older
 constexpr const char* kOpsType = "weft_balancer_ops";
 
 class LibbpfProgram : public Program {
@@ -71,6 +71,15 @@ class LibbpfLink : public Link {
   bpf_link* link_;
 };
 
+// libbpf has errors of its own beyond those of the system.
+std::string Name(int error) {
+  const char* name = strerrorname_np(error);
+  if (name != nullptr) return name;
+  char text[128];
+  libbpf_strerror(error, text, sizeof(text));
+  return text;
+}
+
 bool IsBpffs(const char* path) {
   struct statfs fs;
   return statfs(path, &fs) == 0 && fs.f_type == BPF_FS_MAGIC;
@@ -85,7 +94,7 @@ class LibbpfHost : public BpfHost {
   Status Lock() override {
     if (!IsBpffs(kBpffs) && mount("bpf", kBpffs, "bpf", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=0700") != 0) {
       return Error(errno, "{} is not a BPF file system and cannot be mounted ({}); as root: `mount -t bpf bpf {}`",
-                   kBpffs, strerrorname_np(errno), kBpffs);
+                   kBpffs, Name(errno), kBpffs);
     }
     if (mkdir(kDir, 0700) != 0 && errno != EEXIST) return Status::Errno(errno, kDir);
     lock_fd_ = open(kDir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -110,7 +119,7 @@ class LibbpfHost : public BpfHost {
     bpf_link* link = bpf_map__attach_struct_ops(OpsOf(program));
     if (link != nullptr) return std::unique_ptr<Link>(std::make_unique<LibbpfLink>(link));
     int error = errno == EEXIST ? EBUSY : errno;
-    return Error(error, "the kernel refused to attach it: {}{}", strerrorname_np(error), log.Tail());
+    return Error(error, "the kernel refused to attach it: {}{}", Name(error), log.Tail());
   }
 
   Result<std::unique_ptr<Link>> OpenPinned() override {
@@ -118,7 +127,7 @@ class LibbpfHost : public BpfHost {
     LibbpfLog log;
     bpf_link* link = bpf_link__open(kPin);
     if (link != nullptr) return std::unique_ptr<Link>(std::make_unique<LibbpfLink>(link));
-    return Error(errno, "{} is not a BPF link ({}); remove it{}", kPin, strerrorname_np(errno), log.Tail());
+    return Error(errno, "{} is not a BPF link ({}); remove it{}", kPin, Name(errno), log.Tail());
   }
 
   Status Unpin() override {
@@ -129,7 +138,7 @@ class LibbpfHost : public BpfHost {
  private:
   static Result<std::unique_ptr<Program>> Load(bpf_object* object, const std::string& name, const LibbpfLog& log) {
     if (object == nullptr) {
-      return Error(errno, "balancer policy {}: cannot be opened: {}{}", name, strerrorname_np(errno), log.Tail());
+      return Error(errno, "balancer policy {}: cannot be opened: {}{}", name, Name(errno), log.Tail());
     }
     bpf_map* ops = nullptr;
     bpf_map* map = nullptr;
@@ -152,8 +161,7 @@ class LibbpfHost : public BpfHost {
     if (error == EPERM) {
       return Error(EPERM, "balancer policy {}: loading BPF needs root (CAP_BPF and CAP_PERFMON){}", name, log.Tail());
     }
-    return Error(error, "balancer policy {}: refused ({}); it must be built for this version of the module{}", name,
-                 strerrorname_np(error), log.Tail());
+    return Error(error, "balancer policy {}: the kernel refused it ({}){}", name, Name(error), log.Tail());
   }
 
   int lock_fd_ = -1;
