@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: MIT
+#include "userland/target/backing.h"
+
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <linux/magic.h>
+#include <sys/file.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+
+#include "userland/base/config.h"
+#include "userland/base/log.h"
+#include "userland/target/signature.h"
+
+namespace weft::target {
+namespace {
+
+constexpr uint64_t kSizeMin = 16 << 20;
+constexpr uint64_t kBlockBytes = 4096;
+constexpr size_t kTailBytes = 64 << 10;  // some formats keep a copy at the end
+
+struct AlignedBuffer {  // for O_DIRECT
+  explicit AlignedBuffer(size_t bytes) : data(static_cast<uint8_t*>(aligned_alloc(kBlockBytes, bytes))) {}
+  ~AlignedBuffer() { free(data); }
+  uint8_t* data;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Backing>> Backing::Open(const BackingOptions& options) {
+  std::unique_ptr<Backing> backing(new Backing());
+  backing->path_ = options.path;
+  if (Status s = backing->OpenFile(options); !s.ok()) return s;
+  if (Status s = backing->LockAgainstOthers(); !s.ok()) return s;
+  if (Status s = backing->Measure(options.create_bytes); !s.ok()) return s;
+  Result<Label> label = backing->ReadLabel();
+  if (!label.ok() && label.status().code() != ENOENT && !options.force) {
+    return label.status().Annotate(fmt::format("{} (--force makes it a new, empty target)", options.path));
+  }
+  if (!label.ok()) {
+    if (Status s = backing->Format(options.force); !s.ok()) return s;
+    return backing;
+  }
+  uint64_t capacity = backing->size_bytes_ - kDataOffset;
+  if (label->capacity_bytes > capacity) {
+    return Error(EINVAL, "{} has {} bytes, its label says {}: it has shrunk", options.path, backing->size_bytes_,
+                 label->capacity_bytes + kDataOffset);
+  }
+  backing->label_ = *label;
+  backing->uuid_ = label->target;
+  backing->capacity_bytes_ = capacity;
+  if (label->capacity_bytes < capacity) {
+    LogInfo("{} has grown to {}", options.path, FormatBytes(capacity));
+    label->capacity_bytes = capacity;
+    if (Status s = backing->WriteLabel(*label); !s.ok()) return s;
+  }
+  return backing;
+}
+
+Backing::~Backing() {
+  if (fd_ >= 0) close(fd_);
+}
+
+Status Backing::OpenFile(const BackingOptions& options) {
+  struct stat st;
+  if (stat(path_.c_str(), &st)) {
+    if (errno != ENOENT) return Status::Errno(errno, path_);
+    if (Status s = CreateFile(options); !s.ok()) return s;
+    if (stat(path_.c_str(), &st)) return Status::Errno(errno, path_);
+  }
+  is_device_ = S_ISBLK(st.st_mode);
+  if (!is_device_ && !S_ISREG(st.st_mode)) return Error(EINVAL, "{} is neither a block device nor a file", path_);
+  int flags = O_RDWR | O_CLOEXEC;
+  if (is_device_) flags |= O_EXCL;  // EBUSY when it is mounted or part of something
+  struct statfs fs;
+  bool in_memory = !is_device_ && statfs(path_.c_str(), &fs) == 0 && fs.f_type == TMPFS_MAGIC;
+  // A file in memory never waits for a disk: with O_NONBLOCK io_uring serves it at once, without its
+  // worker threads.
+  fd_ = open(path_.c_str(), flags | (in_memory ? O_NONBLOCK : O_DIRECT));
+  if (fd_ < 0 && errno == EINVAL) {
+    LogInfo("{} does not take O_DIRECT: its data goes through the page cache", path_);
+    fd_ = open(path_.c_str(), flags);
+  }
+  if (fd_ < 0 && errno == EBUSY) {
+    return Error(EBUSY, "{} is in use: mounted, or part of a volume or array (see `lsblk`)", path_);
+  }
+  if (fd_ < 0) return Status::Errno(errno, path_);
+  return Status::Ok();
+}
+
+Status Backing::CreateFile(const BackingOptions& options) {
+  if (options.create_bytes == 0) return Error(ENOENT, "there is no {}; --size BYTES creates it as a file", path_);
+  if (options.create_bytes < kSizeMin) {
+    return Error(EINVAL, "--size {}: at least {} is needed", options.create_bytes, kSizeMin);
+  }
+  int fd = open(path_.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+  if (fd < 0) return Status::Errno(errno, fmt::format("create {}", path_));
+  int error = ftruncate(fd, static_cast<off_t>(options.create_bytes)) ? errno : 0;
+  close(fd);
+  if (error) {
+    unlink(path_.c_str());
+    return Status::Errno(error, fmt::format("create {} of {} bytes", path_, options.create_bytes));
+  }
+  return Status::Ok();
+}
+
+Status Backing::LockAgainstOthers() {
+  if (flock(fd_, LOCK_EX | LOCK_NB) == 0) return Status::Ok();
+  if (errno == EWOULDBLOCK) return Error(EBUSY, "{} is in use by another weft-target", path_);
+  return Status::Errno(errno, fmt::format("lock {}", path_));
+}
+
+Status Backing::Measure(uint64_t create_bytes) {
+  struct stat st;
+  if (is_device_) {
+    if (ioctl(fd_, BLKGETSIZE64, &size_bytes_)) return Status::Errno(errno, fmt::format("size of {}", path_));
+  } else {
+    if (fstat(fd_, &st)) return Status::Errno(errno, fmt::format("size of {}", path_));
+    size_bytes_ = static_cast<uint64_t>(st.st_size);
+  }
+  if (create_bytes && !is_device_ && size_bytes_ != create_bytes) {
+    return Error(EINVAL, "{} exists and has {} bytes, --size says {}; leave --size out", path_, size_bytes_,
+                 create_bytes);
+  }
+  size_bytes_ -= size_bytes_ % kBlockBytes;
+  if (size_bytes_ < kSizeMin) {
+    return Error(EINVAL, "{} has {} bytes, at least {} are needed", path_, size_bytes_, kSizeMin);
+  }
+  return Status::Ok();
+}
+
+Status Backing::ReadAt(uint64_t offset, void* data, size_t bytes) {
+  ssize_t count = pread(fd_, data, bytes, static_cast<off_t>(offset));
+  if (count == static_cast<ssize_t>(bytes)) return Status::Ok();
+  return Status::Errno(count < 0 ? errno : EIO, fmt::format("read {} at {}", path_, offset));
+}
+
+Result<Label> Backing::ReadLabel() {
+  AlignedBuffer buffer(kLabelBytes);
+  Result<Label> best = Error(ENOENT, "no label");
+  for (int i = 0; i < kLabelCopies; i++) {
+    if (Status s = ReadAt(static_cast<uint64_t>(i) * kLabelBytes, buffer.data, kLabelBytes); !s.ok()) return s;
+    Result<Label> label = DecodeLabel(std::span<const uint8_t, kLabelBytes>(buffer.data, kLabelBytes));
+    if (label.ok()) {
+      if (!best.ok() || label->generation > best->generation) best = *label;
+    } else if (!best.ok() && best.status().code() == ENOENT) {
+      best = label.status();  // says more than that there is none
+    }
+  }
+  return best;
+}
+
+Status Backing::Format(bool force) {
+  if (!force) {
+    if (Status s = CheckEmpty(); !s.ok()) return s;
+  }
+  AlignedBuffer zeroes(kDataOffset);
+  memset(zeroes.data, 0, kDataOffset);
+  if (pwrite(fd_, zeroes.data, kDataOffset, 0) != static_cast<ssize_t>(kDataOffset)) {
+    return Status::Errno(errno, fmt::format("write the label area of {}", path_));
+  }
+  capacity_bytes_ = size_bytes_ - kDataOffset;
+  uuid_ = RandomUuid();
+  Label label{.target = uuid_, .capacity_bytes = capacity_bytes_};
+  for (int i = 0; i < kLabelCopies; i++) {
+    if (Status s = WriteLabel(label); !s.ok()) return s;
+  }
+  LogInfo("{} is a new target, uuid {}, {}", path_, ToString(uuid_), FormatBytes(capacity_bytes_));
+  return Status::Ok();
+}
+
+// A device that holds anything in its first MiB or at its very end belongs to somebody.
+Status Backing::CheckEmpty() {
+  AlignedBuffer head(kDataOffset);
+  AlignedBuffer tail(kTailBytes);
+  if (Status s = ReadAt(0, head.data, kDataOffset); !s.ok()) return s;
+  if (Status s = ReadAt(size_bytes_ - kTailBytes, tail.data, kTailBytes); !s.ok()) return s;
+  auto used = [](uint8_t b) { return b != 0; };
+  uint8_t* head_end = head.data + kDataOffset;
+  uint8_t* at = std::find_if(head.data, head_end, used);
+  bool in_head = at != head_end;
+  if (!in_head && std::none_of(tail.data, tail.data + kTailBytes, used)) return Status::Ok();
+  std::string_view what = GuessContents(std::span<const uint8_t>(head.data, kDataOffset));
+  return Error(EEXIST, "{} holds {} ({}); --force makes it a weft target and destroys that", path_,
+               what.empty() ? "data of something else" : what,
+               in_head ? fmt::format("byte {} is not zero", at - head.data) : "its end is not zero");
+}
+
+Status Backing::WriteLabel(const Label& label) {
+  Label next = label;
+  next.generation = label_.generation + 1;
+  AlignedBuffer buffer(kLabelBytes);
+  EncodeLabel(next, std::span<uint8_t, kLabelBytes>(buffer.data, kLabelBytes));
+  auto offset = static_cast<off_t>(next.generation % kLabelCopies * kLabelBytes);
+  if (pwrite(fd_, buffer.data, kLabelBytes, offset) != static_cast<ssize_t>(kLabelBytes) || fdatasync(fd_)) {
+    return Status::Errno(errno, fmt::format("write the label of {}", path_));
+  }
+  label_ = next;
+  return Status::Ok();
+}
+
+Uuid Backing::cluster() const {
+  std::lock_guard lock(mutex_);
+  return label_.cluster;
+}
+
+Status Backing::SetCluster(const Uuid& cluster) {
+  std::lock_guard lock(mutex_);
+  Label label = label_;
+  label.cluster = cluster;
+  return WriteLabel(label);
+}
+
+uint64_t Backing::highest() const {
+  std::lock_guard lock(mutex_);
+  return label_.session;
+}
+
+Status Backing::Raise(uint64_t session) {
+  std::lock_guard lock(mutex_);
+  Label label = label_;
+  label.session = session;
+  return WriteLabel(label);
+}
+
+}  // namespace weft::target

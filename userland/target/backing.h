@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: MIT
+//
+// The device or file behind a target: opened, locked against a second weft-target, labelled. Open once;
+// afterwards the label may be read and changed from any thread (the engine raises the fence, the link to
+// weft-meta writes the cluster).
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "rdma/fence.h"
+#include "userland/base/status.h"
+#include "userland/target/label.h"
+
+namespace weft::target {
+
+struct BackingOptions {
+  std::string path;
+  uint64_t create_bytes = 0;  // size of the file to create when there is none; 0: it must exist
+  bool force = false;         // overwrite what is there when it is no weft target
+};
+
+class Backing final : public rdma::Fence {
+ public:
+  // ENOENT, EBUSY (in use), EEXIST (holds something else), EINVAL (size), EBADMSG (label), ...
+  static Result<std::unique_ptr<Backing>> Open(const BackingOptions& options);
+  ~Backing() override;
+  Backing(const Backing&) = delete;
+  Backing& operator=(const Backing&) = delete;
+
+  int fd() const { return fd_; }
+  const std::string& path() const { return path_; }
+  bool is_device() const { return is_device_; }
+  uint64_t capacity_bytes() const { return capacity_bytes_; }
+  const Uuid& uuid() const { return uuid_; }
+
+  Uuid cluster() const;
+  Status SetCluster(const Uuid& cluster);
+
+  uint64_t highest() const override;
+  Status Raise(uint64_t session) override;
+
+ private:
+  Backing() = default;
+  Status OpenFile(const BackingOptions& options);
+  Status CreateFile(const BackingOptions& options);
+  Status LockAgainstOthers();
+  Status Measure(uint64_t create_bytes);
+  Result<Label> ReadLabel();  // ENOENT: neither copy is one
+  Status Format(bool force);
+  Status CheckEmpty();
+  Status WriteLabel(const Label& label);  // with mutex_ held, or before anybody else knows this
+  Status ReadAt(uint64_t offset, void* data, size_t bytes);
+
+  std::string path_;
+  int fd_ = -1;
+  bool is_device_ = false;
+  uint64_t size_bytes_ = 0;
+  uint64_t capacity_bytes_ = 0;
+  Uuid uuid_{};
+  mutable std::mutex mutex_;
+  Label label_;  // under mutex_
+};
+
+}  // namespace weft::target

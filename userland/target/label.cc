@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: MIT
+#include "userland/target/label.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include <boost/crc.hpp>
+
+namespace weft::target {
+namespace {
+
+constexpr uint64_t kMagic = 0x4c42414c54464557;  // "WEFTLABL"
+constexpr size_t kCrcAt = kLabelBytes - sizeof(uint32_t);
+
+constexpr size_t kFormatAt = 8;
+constexpr size_t kReservedAt = 12;
+constexpr size_t kGenerationAt = 16;
+constexpr size_t kTargetAt = 24;
+constexpr size_t kClusterAt = 40;
+constexpr size_t kCapacityAt = 56;
+constexpr size_t kSessionAt = 64;
+constexpr size_t kEndAt = 72;
+
+template <typename T>
+void Put(uint8_t* at, T value) {
+  for (size_t i = 0; i < sizeof(T); i++) at[i] = static_cast<uint8_t>(value >> (8 * i));
+}
+
+template <typename T>
+T Get(const uint8_t* at) {
+  T value = 0;
+  for (size_t i = 0; i < sizeof(T); i++) value |= static_cast<T>(at[i]) << (8 * i);
+  return value;
+}
+
+uint32_t Crc32c(const uint8_t* data, size_t bytes) {
+  boost::crc_optimal<32, 0x1EDC6F41, 0xFFFFFFFF, 0xFFFFFFFF, true, true> crc;
+  crc.process_bytes(data, bytes);
+  return crc.checksum();
+}
+
+}  // namespace
+
+void EncodeLabel(const Label& label, std::span<uint8_t, kLabelBytes> out) {
+  uint8_t* at = out.data();
+  std::ranges::fill(out, uint8_t{0});
+  Put(at, kMagic);
+  Put(at + kFormatAt, kLabelFormat);
+  Put(at + kGenerationAt, label.generation);
+  std::ranges::copy(label.target, at + kTargetAt);
+  std::ranges::copy(label.cluster, at + kClusterAt);
+  Put(at + kCapacityAt, label.capacity_bytes);
+  Put(at + kSessionAt, label.session);
+  Put(at + kCrcAt, Crc32c(at, kCrcAt));
+}
+
+Result<Label> DecodeLabel(std::span<const uint8_t, kLabelBytes> in) {
+  const uint8_t* at = in.data();
+  if (Get<uint64_t>(at) != kMagic) return Error(ENOENT, "no label of a weft target");
+  if (Get<uint32_t>(at + kCrcAt) != Crc32c(at, kCrcAt)) return Error(EBADMSG, "label with a wrong checksum");
+  if (uint32_t format = Get<uint32_t>(at + kFormatAt); format != kLabelFormat) {
+    return Error(EPROTONOSUPPORT, "label of format {}, this version knows {}", format, kLabelFormat);
+  }
+  if (Get<uint32_t>(at + kReservedAt) || !std::all_of(at + kEndAt, at + kCrcAt, [](uint8_t b) { return b == 0; })) {
+    return Error(EPROTONOSUPPORT, "label with reserved bytes that are not zero");
+  }
+  Label label{.generation = Get<uint64_t>(at + kGenerationAt),
+              .capacity_bytes = Get<uint64_t>(at + kCapacityAt),
+              .session = Get<uint64_t>(at + kSessionAt)};
+  std::copy_n(at + kTargetAt, label.target.size(), label.target.begin());
+  std::copy_n(at + kClusterAt, label.cluster.size(), label.cluster.begin());
+  return label;
+}
+
+}  // namespace weft::target

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: MIT
+//
+// A target's link to weft-meta: registers, then reports at the pace that weft-meta asks for; writes the
+// cluster that the target joins into its label. Own thread. When weft-meta is away it goes on trying,
+// with back-off: serving blocks does not depend on it.
+#pragma once
+
+#include <condition_variable>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <thread>
+
+#include "userland/base/address.h"
+#include "userland/base/status.h"
+#include "userland/base/uuid.h"
+
+namespace weft::idl {
+class RegisterTargetArgs;
+class TargetOrders;
+class TargetReport;
+}  // namespace weft::idl
+
+namespace weft::target {
+
+// The service of weft-meta, as a seam. Errors as in userland/rpc/client.h.
+class TargetReporting {
+ public:
+  virtual ~TargetReporting() = default;
+  virtual Result<idl::TargetOrders> Register(const idl::RegisterTargetArgs& args) = 0;
+  virtual Result<idl::TargetOrders> Heartbeat(const Uuid& uuid, const idl::TargetReport& report) = 0;
+  virtual void Interrupt() = 0;  // any thread: ends a running call
+};
+
+std::unique_ptr<TargetReporting> MakeTargetReporting(const Address& meta);
+
+struct MetaLinkOptions {
+  std::unique_ptr<idl::RegisterTargetArgs> self;           // without cluster_uuid
+  std::function<Uuid()> cluster;                           // of the label
+  std::function<Status(const Uuid& cluster)> set_cluster;  // into the label
+  std::function<void(idl::TargetReport* report)> fill_report;
+  std::function<void()> on_registered;  // first time; from the link's thread
+};
+
+class MetaLink {
+ public:
+  MetaLink(std::unique_ptr<TargetReporting> service, MetaLinkOptions options);
+  ~MetaLink();  // ends the thread
+  MetaLink(const MetaLink&) = delete;
+  MetaLink& operator=(const MetaLink&) = delete;
+
+ private:
+  void Run();
+  Status RegisterOnce(int* heartbeat_ms);
+  Status HeartbeatOnce(int* heartbeat_ms);
+  Status Obey(const idl::TargetOrders& orders, int* heartbeat_ms);
+  bool WaitMs(int ms);  // false: stop
+
+  std::unique_ptr<TargetReporting> service_;
+  MetaLinkOptions options_;
+  bool registered_ = false;
+  bool told_ = false;       // on_registered was called
+  std::string last_error_;  // logged once while it stays the same
+  std::mutex mutex_;
+  std::condition_variable stopping_;
+  bool stop_ = false;   // under mutex_
+  std::thread thread_;  // last: uses the others
+};
+
+}  // namespace weft::target
