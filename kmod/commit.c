@@ -2,18 +2,18 @@
 /*
  * Commits: the metadata server is told what has been written.
  *
- * One worker of the mount, the committer, does it for all files. Whoever wants a file committed puts
- * it into the queue; fsync then waits. The committer takes the whole queue, and
+ * One worker of the mount, the committer, does it for all files. Whoever wants a file committed
+ * puts it into the queue; fsync then waits. The committer takes the whole queue, and
  *
  *   1. stages of each file what is to be told: holes and a nearer end, dirty extents, size;
  *   2. flushes the pool once: what the staged extents name is durable from here on;
  *   3. tells holes and nearer ends, one call each;
- *   4. tells extents, sizes and times of as many files as a message takes. A file whose extents take
- *      several messages has its size in the last one.
+ *   4. tells extents, sizes and times of as many files as a message takes. A file whose extents
+ *      take several messages has its size in the last one.
  *
- * So many fsyncs share one flush and one call, and a file's truncations, holes and extents reach the
- * server in the order in which they happened, although nothing is locked while a call is made: what
- * changes meanwhile is dirty again, and goes with the next round.
+ * So many fsyncs share one flush and one call, and a file's truncations, holes and extents reach
+ * the server in the order in which they happened, although nothing is locked while a call is made:
+ * what changes meanwhile is dirty again, and goes with the next round.
  *
  * The committer waits as long as the channel does, so a commit is never left in doubt. Its waiters
  * can be killed.
@@ -173,7 +173,10 @@ static void finish(struct weft_fs *fs, struct weft_inode *wi)
 		release = wi->commit_ref;
 		wi->commit_ref = false;
 	}
-	/* Where the queue has no reference, the waiter is what keeps the inode: it is not touched again. */
+	/*
+	 * Where the queue has no reference, the waiter is what keeps the inode: it is not touched
+	 * again.
+	 */
 	smp_store_release(&wi->commit_done, wi->commit_running);
 	smp_mb();	/* against the waiter: it queues itself, then looks at commit_done */
 	wake_up_var(&wi->commit_done);
@@ -299,6 +302,7 @@ static u64 enqueue(struct inode *inode, bool *kept)
 
 static bool is_done(struct weft_inode *wi, u64 wanted)
 {
+	/* What the commit left behind is seen by who sees that it is done. */
 	return (s64)(smp_load_acquire(&wi->commit_done) - wanted) >= 0;
 }
 

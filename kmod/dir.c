@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Reading directories. The position in a directory is the server's cookie of the last entry that was
- * read, plus 2 for `.` and `..`; cookies rise and belong to their entries for life, so a position
- * stays good while names come and go.
+ * Reading directories. The position in a directory is the server's cookie of the last entry that
+ * was read, plus 2 for `.` and `..`; cookies rise and belong to their entries for life, so a
+ * position stays good while names come and go.
  */
 #include <linux/mm.h>
 #include <linux/slab.h>
@@ -41,12 +41,15 @@ static int page_fill(struct inode *dir, struct weft_dir_page *page, u64 cookie)
 	return 0;
 }
 
-/* Hands out what the page holds. Returns 1 when that was all, 0 when the caller's buffer is full. */
+/*
+ * Hands out what the page holds. Returns 1 when that was all, 0 when the caller's buffer is full.
+ */
 static int page_emit(struct inode *dir, struct weft_dir_page *page, struct dir_context *ctx)
 {
 	while (page->count) {
 		const struct weft_dirent *entry = (void *)page->entries + page->next;
-		ssize_t length = weft_upcall_dirent(dir, entry, page->bytes - page->next, page->cookie);
+		ssize_t length =
+			weft_upcall_dirent(dir, entry, page->bytes - page->next, page->cookie);
 
 		if (length < 0)
 			return length;

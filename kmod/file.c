@@ -177,7 +177,7 @@ static ssize_t write_direct(struct kiocb *iocb, struct iov_iter *from)
 		error = lock_shared(iocb, inode);
 		if (error)
 			return error;
-		shared = may_share(iocb, from);		/* it may have been truncated before */
+		shared = may_share(iocb, from);	/* it may have been truncated before */
 		if (!shared)
 			inode_unlock_shared(inode);
 	}
@@ -194,8 +194,8 @@ static ssize_t write_direct(struct kiocb *iocb, struct iov_iter *from)
 		}
 	}
 	if (done > 0)
-		done = iomap_dio_rw(iocb, from, &weft_write_iomap_ops, &weft_write_dio_ops, dio_flags,
-				    NULL, 0);
+		done = iomap_dio_rw(iocb, from, &weft_write_iomap_ops, &weft_write_dio_ops,
+				    dio_flags, NULL, 0);
 	if (shared)
 		inode_unlock_shared(inode);
 	else
@@ -234,9 +234,9 @@ static int weft_file_fsync(struct file *file, loff_t start, loff_t end, int data
 }
 
 /*
- * The space is allocated before iomap locks the folio. It cannot go again: that takes invalidate_lock
- * for writing. The file may grow over more of the folio meanwhile; then iomap_begin has the fault
- * taken again.
+ * The space is allocated before iomap locks the folio. It cannot go again: that takes
+ * invalidate_lock for writing. The file may grow over more of the folio meanwhile; then iomap_begin
+ * has the fault taken again.
  */
 static vm_fault_t page_mkwrite_locked(struct vm_fault *vmf)
 {

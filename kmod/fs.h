@@ -10,11 +10,11 @@
  *   range.c    truncate, fallocate                 commit.c  telling the server what was written
  *   orphan.c   inodes without a name               upcall*.c calls to the metadata server
  *
- * This host's session is the only one that changes the name space, so what was read once stays true:
- * dentries, negative dentries, attributes and extent maps are cached without limit. Leases of the
- * metadata server will bound that; their recall belongs where weft_inode_doubt() is called today.
- * Once a regular file is in memory the kernel is the authority for its size and times; the server
- * follows with commits.
+ * This host's session is the only one that changes the name space, so what was read once stays
+ * true: dentries, negative dentries, attributes and extent maps are cached without limit. Leases of
+ * the metadata server will bound that; their recall belongs where weft_inode_doubt() is called
+ * today. Once a regular file is in memory the kernel is the authority for its size and times; the
+ * server follows with commits.
  *
  * Locks, outermost first:
  *
@@ -29,23 +29,23 @@
  *           weft_orphans.lock                     spinlock: inodes to be evicted
  *           weft_inode.ioend_lock                 spinlock, irq: writeback that has ended
  *
- * Upcalls: those that a system call makes are killable. What tells the server about file data (COMMIT,
- * truncation, PUNCH, EVICT) and GRANT is sent by workers, which wait as long as the channel does;
- * system calls wait for the workers, killable. So such a call is never left in doubt.
+ * Upcalls: those that a system call makes are killable. What tells the server about file data
+ * (COMMIT, truncation, PUNCH, EVICT) and GRANT is sent by workers, which wait as long as the
+ * channel does; system calls wait for the workers, killable. So such a call is never left in doubt.
  */
 #ifndef _WEFT_FS_H
 #define _WEFT_FS_H
 
-#include <linux/fs.h>
 #include <linux/mutex.h>
 #include <linux/spinlock.h>
 #include <linux/wait.h>
 #include <linux/workqueue.h>
+#include <linux/writeback.h>
 #include "channel.h"
 #include "extent.h"
 #include "pool.h"
 
-#define WEFT_SUPER_MAGIC	0x54464557	/* "WEFT" */
+#define WEFT_SUPER_MAGIC	0x54464557
 #define WEFT_GRACE_DEFAULT_S	60
 #define WEFT_GRACE_MAX_S	86400
 #define WEFT_READAHEAD_BYTES	(2U << 20)
@@ -55,9 +55,9 @@ struct weft_fs;
 
 /* space.c: what the server has granted and no file uses. */
 struct weft_space {
-	spinlock_t lock;
-	struct rb_root tree;		/* struct weft_grant, by pool_block; neighbours are merged */
-	struct list_head offers;	/* the same grants, in the order in which they are offered */
+	spinlock_t lock;		/* all of this, and the windows of inodes */
+	struct rb_root tree;		/* struct weft_grant, by pool_block, neighbours merged */
+	struct list_head offers;	/* the same, in the order in which they are offered */
 	struct list_head windows;	/* weft_inode.window_link of inodes that have one */
 	u64 free_blocks;		/* in grants and windows */
 	u64 refills;			/* how often the refill has ended */
@@ -69,14 +69,14 @@ struct weft_space {
 
 /* commit.c */
 struct weft_committer {
-	spinlock_t lock;
+	spinlock_t lock;		/* the queue, and the commit_* fields of inodes */
 	struct list_head queue;		/* weft_inode.commit_link */
 	struct work_struct work;
 };
 
 /* orphan.c */
 struct weft_orphans {
-	spinlock_t lock;
+	spinlock_t lock;		/* the queue */
 	struct list_head queue;		/* struct weft_orphan */
 	struct mutex evict_mutex;	/* one drain at a time */
 	struct work_struct work;
@@ -126,7 +126,7 @@ struct weft_inode {
 	/* Under extents.lock */
 	loff_t disk_size;		/* data below it is on the targets: what a commit tells */
 	loff_t told_size;		/* the server's */
-	u64 cut_size;			/* tell the server that the file was cut to this, or WEFT_NO_CUT */
+	u64 cut_size;			/* to tell: the file was cut to this; or WEFT_NO_CUT */
 	struct list_head unmaps;	/* struct weft_unmap: holes to tell the server */
 	u32 unmap_count;
 
@@ -151,7 +151,7 @@ struct weft_inode {
 	struct list_head staged_unmaps;
 	int staged_error;
 
-	spinlock_t ioend_lock;
+	spinlock_t ioend_lock;		/* ioends; taken in interrupts */
 	struct list_head ioends;	/* struct iomap_ioend */
 	struct work_struct ioend_work;
 
@@ -249,7 +249,7 @@ struct weft_unmap {
 	u64 blocks;
 };
 
-#define WEFT_UNMAPS_MAX		64	/* of a file; then a puncher waits for the commit */
+#define WEFT_UNMAPS_MAX	64		/* of a file; then a puncher waits for the commit */
 
 /* orphan.c */
 void weft_orphan_init(struct weft_fs *fs);

@@ -179,9 +179,9 @@ static void inode_drop_unmaps(struct weft_inode *wi)
 }
 
 /*
- * The last reference is gone, and so is all I/O. A file that keeps a name has been committed; if that
- * failed, the loss was reported to its writers. One without a name is evicted at the server by a
- * worker, for this may run in reclaim.
+ * The last reference is gone, and so is all I/O. A file that keeps a name has been committed; if
+ * that failed, the loss was reported to its writers. One without a name is evicted at the server by
+ * a worker, for this may run in reclaim.
  */
 void weft_inode_evict(struct inode *inode)
 {
@@ -205,8 +205,8 @@ void weft_inode_dirtied(struct inode *inode, int flags)
 }
 
 /*
- * An operation on the name space has changed the inode at this time, here and at the server. A commit
- * that is on its way may carry an older ctime: let another one follow.
+ * An operation on the name space has changed the inode at this time, here and at the server. A
+ * commit that is on its way may carry an older ctime: let another one follow.
  */
 void weft_inode_touch(struct inode *inode, s64 now_ns)
 {
@@ -245,12 +245,13 @@ static int extents_add(struct inode *inode, const struct weft_extent *extents, u
 		int error;
 
 		/* With the chunk maps at hand, I/O to this file waits for no upcall. */
-		error = weft_pool_load(weft_fs_of(inode)->pool, extents[i].pool_block, extents[i].blocks);
+		error = weft_pool_load(weft_fs_of(inode)->pool, extents[i].pool_block,
+				       extents[i].blocks);
 		if (error)
 			return error;
 		down_write(&wi->extents.lock);
-		weft_extents_insert(&wi->extents, &extents[i], unwritten ? WEFT_UNWRITTEN : WEFT_WRITTEN,
-				    WEFT_ONSERVER);
+		weft_extents_insert(&wi->extents, &extents[i],
+				    unwritten ? WEFT_UNWRITTEN : WEFT_WRITTEN, WEFT_ONSERVER);
 		up_write(&wi->extents.lock);
 	}
 	return 0;
@@ -263,7 +264,8 @@ static int extents_load(struct inode *inode, struct weft_extent *extents)
 	bool eof;
 
 	do {
-		ssize_t count = weft_upcall_get_extents(inode, file_block, extents, WEFT_EXTENTS_MAX, &eof);
+		ssize_t count =
+			weft_upcall_get_extents(inode, file_block, extents, WEFT_EXTENTS_MAX, &eof);
 		int error;
 
 		if (count < 0)

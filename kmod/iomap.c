@@ -2,9 +2,9 @@
 /*
  * From file ranges to pool ranges, for iomap.
  *
- * A write gets its space before the data is accepted, so ENOSPC comes from write(), fallocate() or the
- * page fault. iomap_begin waits for space where that is allowed: never under a folio lock. Readahead,
- * writeback and iomap_page_mkwrite hold folio locks, and only look up.
+ * A write gets its space before the data is accepted, so ENOSPC comes from write(), fallocate() or
+ * the page fault. iomap_begin waits for space where that is allowed: never under a folio lock.
+ * Readahead, writeback and iomap_page_mkwrite hold folio locks, and only look up.
  */
 #include <linux/iomap.h>
 #include "fs.h"
@@ -51,7 +51,8 @@ static void look_up(struct inode *inode, u64 block, u64 end, struct iomap *iomap
 	iomap->folio_ops = &weft_iomap_folio_ops;
 }
 
-static int map_range(struct inode *inode, loff_t pos, u64 length, unsigned int flags, struct iomap *iomap)
+static int map_range(struct inode *inode, loff_t pos, u64 length, unsigned int flags,
+		     struct iomap *iomap)
 {
 	struct weft_inode *wi = WEFT_I(inode);
 
@@ -93,7 +94,8 @@ static void fill_hole(struct inode *inode, u64 block, const struct weft_range *r
 		hole = next->file_block > block ? min(hole, next->file_block - block) : 0;
 	if (hole) {
 		extent.blocks = hole;
-		weft_extents_insert(&wi->extents, &extent, state, state == WEFT_UNWRITTEN ? WEFT_DIRTY : 0);
+		weft_extents_insert(&wi->extents, &extent, state,
+				    state == WEFT_UNWRITTEN ? WEFT_DIRTY : 0);
 		inode->i_blocks = wi->extents.blocks << (WEFT_BLOCK_SHIFT - 9);
 	}
 	up_write(&wi->extents.lock);
@@ -142,8 +144,8 @@ static bool needs_commit(struct inode *inode, loff_t pos, loff_t length)
 	return pos + length > i_size_read(inode) || weft_commit_needed(WEFT_I(inode), true);
 }
 
-static int weft_write_iomap_begin(struct inode *inode, loff_t pos, loff_t length, unsigned int flags,
-				  struct iomap *iomap, struct iomap *srcmap)
+static int weft_write_iomap_begin(struct inode *inode, loff_t pos, loff_t length,
+				  unsigned int flags, struct iomap *iomap, struct iomap *srcmap)
 {
 	for (;;) {
 		int error = map_range(inode, pos, length, flags, iomap);

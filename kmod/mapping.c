@@ -24,8 +24,8 @@ static void weft_readahead(struct readahead_control *control)
 }
 
 /*
- * Everything dirty has its space. A hole can be met where a folio is larger than what was written of
- * it: such blocks hold zeroes, and iomap skips them.
+ * Everything dirty has its space. A hole can be met where a folio is larger than what was written
+ * of it: such blocks hold zeroes, and iomap skips them.
  */
 static int map_blocks(struct iomap_writepage_ctx *context, struct inode *inode, loff_t offset,
 		      unsigned int length)

@@ -77,19 +77,20 @@ static int create(struct mnt_idmap *idmap, struct inode *dir, struct dentry *den
 	return 0;
 }
 
-static int weft_create(struct mnt_idmap *idmap, struct inode *dir, struct dentry *dentry, umode_t mode,
-		       bool exclusive)
+static int weft_create(struct mnt_idmap *idmap, struct inode *dir, struct dentry *dentry,
+		       umode_t mode, bool exclusive)
 {
 	return create(idmap, dir, dentry, mode, 0, NULL);
 }
 
-static int weft_mknod(struct mnt_idmap *idmap, struct inode *dir, struct dentry *dentry, umode_t mode,
-		      dev_t rdev)
+static int weft_mknod(struct mnt_idmap *idmap, struct inode *dir, struct dentry *dentry,
+		      umode_t mode, dev_t rdev)
 {
 	return create(idmap, dir, dentry, mode, rdev, NULL);
 }
 
-static int weft_mkdir(struct mnt_idmap *idmap, struct inode *dir, struct dentry *dentry, umode_t mode)
+static int weft_mkdir(struct mnt_idmap *idmap, struct inode *dir, struct dentry *dentry,
+		      umode_t mode)
 {
 	return create(idmap, dir, dentry, mode | S_IFDIR, 0, NULL);
 }

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Truncate and fallocate. Both change the file here at once, under i_rwsem and invalidate_lock; what
- * the server has to know goes to the inode (cut_size, unmaps, dirty extents) and a commit tells it, in
- * that order. Space that the server knew as this file's is free again when it has been told.
+ * Truncate and fallocate. Both change the file here at once, under i_rwsem and invalidate_lock;
+ * what the server has to know goes to the inode (cut_size, unmaps, dirty extents) and a commit
+ * tells it, in that order. Space that the server knew as this file's is free again when it has been
+ * told.
  */
 #include <linux/fs.h>
 #include <linux/falloc.h>
@@ -49,18 +50,21 @@ static int truncate_locked(struct inode *inode, loff_t size)
 	int error;
 
 	if (size > old_size)
-		error = iomap_zero_range(inode, old_size, size - old_size, &did_zero, &weft_write_iomap_ops);
+		error = iomap_zero_range(inode, old_size, size - old_size, &did_zero,
+					 &weft_write_iomap_ops);
 	else
 		error = iomap_truncate_page(inode, size, &did_zero, &weft_write_iomap_ops);
 	if (error)
 		return error;
 	truncate_setsize(inode, size);
 	/*
-	 * From here on a commit says that the file is `size` long: what is below that must have been
-	 * written, or a crash would leave zeroes where there was data, or data where there were zeroes.
+	 * From here on a commit says that the file is `size` long: what is below that must have
+	 * been written, or a crash would leave zeroes where there was data, or data where there
+	 * were zeroes.
 	 */
 	if (did_zero || (size > wi->disk_size && old_size != wi->disk_size)) {
-		error = filemap_write_and_wait_range(inode->i_mapping, min(wi->disk_size, size), size);
+		error = filemap_write_and_wait_range(inode->i_mapping, min(wi->disk_size, size),
+						     size);
 		if (error)
 			return error;
 	}
@@ -178,7 +182,9 @@ static int zero_range(struct inode *inode, loff_t offset, loff_t length)
 	return weft_iomap_allocate(inode, offset, length, WEFT_UNWRITTEN);
 }
 
-/* Space that write() got and that has not been written yet is promised to the file from now on too. */
+/*
+ * Space that write() got and that has not been written yet is promised to the file from now on too.
+ */
 static void keep_new(struct inode *inode, loff_t offset, loff_t end)
 {
 	struct weft_inode *wi = WEFT_I(inode);

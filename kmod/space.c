@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Space. The metadata server grants ranges of the pool to this client; files take windows of them and
- * their blocks from the window, so that the blocks of one file lie together although many are written
- * at once. The balancer chooses the grant that a window is cut from: that places the data.
+ * Space. The metadata server grants ranges of the pool to this client; files take windows of them
+ * and their blocks from the window, so that the blocks of one file lie together although many are
+ * written at once. The balancer chooses the grant that a window is cut from: that places the data.
  *
  * A worker fetches more when little is left; who needs space while there is none waits for it, and
  * gets ENOSPC when the server has none and nothing that lies idle here helps.
@@ -22,7 +22,7 @@
 #define REFILL_BLOCKS_MAX	(SZ_256M >> WEFT_BLOCK_SHIFT)
 #define REFILL_OF_POOL		64	/* asked for at a time: this part of the pool */
 #define REFILL_RANGES_MAX	64
-#define LOW_WATER_OF_REFILL	2	/* more is fetched when less than this part of it is left */
+#define LOW_WATER_OF_REFILL	2	/* more is fetched when less than this part is left */
 #define OFFERS_LOOKED_AT	64	/* grants looked at for WEFT_PLACE_MAX offers */
 
 struct weft_grant {
@@ -129,7 +129,10 @@ static void collect_offers(struct weft_fs *fs, struct weft_place *place, struct 
 	}
 }
 
-/* Cuts up to place->blocks from the grant that the balancer picks. Returns false when there is none. */
+/*
+ * Cuts up to place->blocks from the grant that the balancer picks. Returns false when there is
+ * none.
+ */
 static bool cut_window(struct weft_fs *fs, struct weft_place *place, struct weft_range *range)
 {
 	struct weft_grant *grants[WEFT_PLACE_MAX];
@@ -296,7 +299,9 @@ static int fetch_grants(struct weft_fs *fs)
 		return -ENOMEM;
 	error = weft_upcall_grant(fs, fs->space.refill_blocks, ranges, REFILL_RANGES_MAX, &count);
 	for (u32 i = 0; i < count; i++) {
-		/* Where the copies are is asked now: neither the balancer nor a write waits for it. */
+		/*
+		 * Where the copies are is asked now: neither the balancer nor a write waits for it.
+		 */
 		if (!error)
 			error = weft_pool_load(fs->pool, ranges[i].pool_block, ranges[i].blocks);
 		weft_space_give(fs, ranges[i].pool_block, ranges[i].blocks);

@@ -117,12 +117,14 @@ static int open_session(struct weft_fs *fs, struct fs_context *fc, struct weft_a
 	int error = weft_upcall_mount(fs, &rep);
 
 	if (error == -EBUSY) {
-		errorf(fc, "weft: cluster \"%s\" is mounted by another host; unmount it there or see weftctl session list",
+		errorf(fc,
+		       "weft: cluster \"%s\" is mounted by another host; unmount it there, see weftctl session list",
 		       fs->cluster);
 		return error;
 	}
 	if (error) {
-		errorf(fc, "weft: cluster \"%s\": the metadata server refused the mount (error %d); see the log of weftd",
+		errorf(fc,
+		       "weft: cluster \"%s\": the metadata server refused the mount (error %d); see the log of weftd",
 		       fs->cluster, error);
 		return error;
 	}
@@ -162,7 +164,8 @@ static int weft_fill_super(struct super_block *sb, struct fs_context *fc)
 	super_set_limits(sb);
 	error = weft_channel_claim(fs->channel, fs->soft, fs->grace_s * MSEC_PER_SEC);
 	if (error) {
-		errorf(fc, "weft: cluster \"%s\" is being mounted or unmounted already", fs->cluster);
+		errorf(fc, "weft: cluster \"%s\" is being mounted or unmounted already",
+		       fs->cluster);
 		return error;
 	}
 	error = open_session(fs, fc, &root);
@@ -207,8 +210,10 @@ static void fs_free(struct weft_fs *fs)
 static int fs_make_workqueues(struct weft_fs *fs)
 {
 	fs->ioend_wq = alloc_workqueue("weft-ioend/%s", WQ_MEM_RECLAIM, 0, fs->cluster);
-	fs->commit_wq = alloc_workqueue("weft-commit/%s", WQ_MEM_RECLAIM | WQ_UNBOUND, 1, fs->cluster);
-	fs->space_wq = alloc_workqueue("weft-space/%s", WQ_MEM_RECLAIM | WQ_UNBOUND, 2, fs->cluster);
+	fs->commit_wq = alloc_workqueue("weft-commit/%s", WQ_MEM_RECLAIM | WQ_UNBOUND, 1,
+					fs->cluster);
+	fs->space_wq = alloc_workqueue("weft-space/%s", WQ_MEM_RECLAIM | WQ_UNBOUND, 2,
+				       fs->cluster);
 	return fs->ioend_wq && fs->commit_wq && fs->space_wq ? 0 : -ENOMEM;
 }
 
@@ -265,12 +270,12 @@ static int weft_get_tree(struct fs_context *fc)
 	if (!fc->source || !*fc->source)
 		return invalf(fc, "weft: no cluster named; mount -t weft CLUSTER DIRECTORY");
 	if (strscpy(fs->cluster, fc->source, sizeof(fs->cluster)) < 0)
-		return invalf(fc, "weft: the cluster name \"%s\" is longer than %u characters", fc->source,
-			      WEFT_CLUSTER_NAME_MAX - 1);
+		return invalf(fc, "weft: the cluster name \"%s\" is longer than %u characters",
+			      fc->source, WEFT_CLUSTER_NAME_MAX - 1);
 	fs->channel = weft_channel_get(fs->cluster);
 	if (!fs->channel) {
-		errorf(fc, "weft: no agent serves cluster \"%s\"; start weftd --cluster %s", fs->cluster,
-		       fs->cluster);
+		errorf(fc, "weft: no agent serves cluster \"%s\"; start weftd --cluster %s",
+		       fs->cluster, fs->cluster);
 		return -ENODEV;
 	}
 	error = fs_make_workqueues(fs);
@@ -287,7 +292,8 @@ static int weft_get_tree(struct fs_context *fc)
 			return error;
 		}
 	} else if (!same_options(sb->s_fs_info, fs)) {
-		warnf(fc, "weft: cluster \"%s\" is mounted already; soft, hard and grace stay as they are",
+		warnf(fc,
+		      "weft: cluster \"%s\" is mounted already; soft, hard and grace stay as they are",
 		      fs->cluster);
 	}
 	fc->root = dget(sb->s_root);
@@ -299,7 +305,8 @@ static int weft_reconfigure(struct fs_context *fc)
 	struct weft_fs *fs = fc->root->d_sb->s_fs_info;
 
 	if (!same_options(fs, fc->s_fs_info))
-		return invalf(fc, "weft: soft, hard and grace cannot be changed by a remount; unmount first");
+		return invalf(fc,
+			      "weft: soft, hard and grace cannot be changed by a remount; unmount first");
 	sync_filesystem(fc->root->d_sb);
 	return 0;
 }

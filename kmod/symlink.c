@@ -4,10 +4,11 @@
 #include "upcall.h"
 
 /*
- * A target never changes: it is asked for once, and then found by the VFS itself in i_link, which is
- * freed with the inode, behind a grace period.
+ * A target never changes: it is asked for once, and then found by the VFS itself in i_link, which
+ * is freed with the inode, behind a grace period.
  */
-static const char *weft_get_link(struct dentry *dentry, struct inode *inode, struct delayed_call *done)
+static const char *weft_get_link(struct dentry *dentry, struct inode *inode,
+				 struct delayed_call *done)
 {
 	char *target, *known;
 

@@ -31,7 +31,7 @@ ssize_t weft_upcall_send(struct weft_fs *fs, struct weft_call *call, size_t args
 
 int weft_upcall_bad(struct weft_fs *fs, u32 op, const char *field, u64 value)
 {
-	pr_err_ratelimited("weft: cluster %s: answer of the metadata server to operation %u: bad %s %llu\n",
+	pr_err_ratelimited("weft: cluster %s: bad answer to metadata operation %u: %s %llu\n",
 			   fs->cluster, op, field, value);
 	return -EIO;
 }
@@ -70,7 +70,8 @@ int weft_upcall_mount(struct weft_fs *fs, struct weft_mount_rep *rep)
 	error = weft_upcall_begin(fs, &call, WEFT_META_MOUNT, NO_INODE, WEFT_CALL_KILLABLE);
 	if (error)
 		return error;
-	error = weft_upcall_check_bytes(fs, WEFT_META_MOUNT, weft_upcall_send(fs, &call, 0), sizeof(*rep));
+	error = weft_upcall_check_bytes(fs, WEFT_META_MOUNT, weft_upcall_send(fs, &call, 0),
+					sizeof(*rep));
 	if (!error)
 		memcpy(rep, call.rep, sizeof(*rep));
 	weft_call_end(&call);
@@ -98,7 +99,8 @@ int weft_upcall_statfs(struct weft_fs *fs, struct weft_statfs_rep *rep)
 	error = weft_upcall_begin(fs, &call, WEFT_META_STATFS, fs->root_ino, WEFT_CALL_KILLABLE);
 	if (error)
 		return error;
-	error = weft_upcall_check_bytes(fs, WEFT_META_STATFS, weft_upcall_send(fs, &call, 0), sizeof(*rep));
+	error = weft_upcall_check_bytes(fs, WEFT_META_STATFS, weft_upcall_send(fs, &call, 0),
+					sizeof(*rep));
 	if (!error)
 		memcpy(rep, call.rep, sizeof(*rep));
 	weft_call_end(&call);
@@ -113,13 +115,15 @@ static int check_grant(struct weft_fs *fs, const struct weft_range *range)
 
 	if (!range->blocks || range->blocks > fs->chunk_blocks)
 		return weft_upcall_bad(fs, WEFT_META_GRANT, "range.blocks", range->blocks);
-	if (range->pool_block >= fs->pool_blocks || range->blocks > fs->pool_blocks - range->pool_block ||
+	if (range->pool_block >= fs->pool_blocks ||
+	    range->blocks > fs->pool_blocks - range->pool_block ||
 	    (range->pool_block & chunk_mask) + range->blocks > fs->chunk_blocks)
 		return weft_upcall_bad(fs, WEFT_META_GRANT, "range.pool_block", range->pool_block);
 	return 0;
 }
 
-int weft_upcall_grant(struct weft_fs *fs, u64 blocks, struct weft_range *ranges, u32 max, u32 *count)
+int weft_upcall_grant(struct weft_fs *fs, u64 blocks, struct weft_range *ranges, u32 max,
+		      u32 *count)
 {
 	struct weft_call call;
 	struct weft_grant_req *req;

@@ -3,10 +3,11 @@
  * Calls to the metadata server, one function per operation.
  *
  * Answers come through memory that the agent can write, from a server that may be wrong: each is
- * copied first and then checked field by field. A caller gets checked values, -EIO for an answer that
- * makes no sense (the log names the field), or the errno of the server. All of them may sleep.
+ * copied first and then checked field by field. A caller gets checked values, -EIO for an answer
+ * that makes no sense (the log names the field), or the errno of the server. All of them may sleep.
  *
- * -EINTR: the caller was killed; whether the operation was executed is unknown (weft_inode_doubt()).
+ * -EINTR: the caller was killed; whether the operation was executed is unknown
+ * (weft_inode_doubt()).
  */
 #ifndef _WEFT_UPCALL_H
 #define _WEFT_UPCALL_H
@@ -23,7 +24,8 @@ int weft_upcall_mount(struct weft_fs *fs, struct weft_mount_rep *rep);
 int weft_upcall_unmount(struct weft_fs *fs);
 int weft_upcall_statfs(struct weft_fs *fs, struct weft_statfs_rep *rep);
 /* Sets *count to the ranges granted, 1 .. max. */
-int weft_upcall_grant(struct weft_fs *fs, u64 blocks, struct weft_range *ranges, u32 max, u32 *count);
+int weft_upcall_grant(struct weft_fs *fs, u64 blocks, struct weft_range *ranges, u32 max,
+		      u32 *count);
 
 /* upcall_attr.c */
 int weft_upcall_check_attr(struct weft_fs *fs, u32 op, const struct weft_attr *attr);
@@ -53,12 +55,13 @@ char *weft_upcall_readlink(struct inode *inode);
  */
 ssize_t weft_upcall_readdir(struct inode *dir, u64 cookie, void *buf, u32 *count, bool *eof);
 /* The bytes that the entry at `entry` takes of `bytes`, or -EIO. */
-ssize_t weft_upcall_dirent(struct inode *dir, const struct weft_dirent *entry, size_t bytes, u64 cookie);
+ssize_t weft_upcall_dirent(struct inode *dir, const struct weft_dirent *entry, size_t bytes,
+			   u64 cookie);
 
 /* upcall_data.c: made by workers (but get_extents), not killable, may use reserved slots. */
 /* Extents of the file from file_block on. Returns how many, at most max. */
-ssize_t weft_upcall_get_extents(struct inode *inode, u64 file_block, struct weft_extent *extents, u32 max,
-				bool *eof);
+ssize_t weft_upcall_get_extents(struct inode *inode, u64 file_block, struct weft_extent *extents,
+				u32 max, bool *eof);
 int weft_upcall_cut(struct inode *inode, u64 size);
 int weft_upcall_punch(struct inode *inode, u64 file_block, u64 blocks);
 /* Evicts as many of the inos as one call takes; returns how many. */

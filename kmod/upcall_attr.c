@@ -16,7 +16,8 @@ int weft_upcall_check_attr(struct weft_fs *fs, u32 op, const struct weft_attr *a
 		return weft_upcall_bad(fs, op, "attr.ino", attr->ino);
 	if (!mode_is_known(attr->mode))
 		return weft_upcall_bad(fs, op, "attr.mode", attr->mode);
-	if (attr->size > S64_MAX || (S_ISLNK(attr->mode) && (!attr->size || attr->size > WEFT_SYMLINK_MAX)))
+	if (attr->size > S64_MAX ||
+	    (S_ISLNK(attr->mode) && (!attr->size || attr->size > WEFT_SYMLINK_MAX)))
 		return weft_upcall_bad(fs, op, "attr.size", attr->size);
 	if (attr->blocks > WEFT_FILE_BLOCK_MAX)
 		return weft_upcall_bad(fs, op, "attr.blocks", attr->blocks);
@@ -38,7 +39,8 @@ ssize_t weft_upcall_attr_reply(struct weft_fs *fs, struct weft_call *call, size_
 	u32 op = call->req->op;
 	int error;
 
-	error = weft_upcall_check_bytes(fs, op, weft_upcall_send(fs, call, args_bytes), sizeof(*attr));
+	error = weft_upcall_check_bytes(fs, op, weft_upcall_send(fs, call, args_bytes),
+					sizeof(*attr));
 	if (!error)
 		memcpy(attr, call->rep, sizeof(*attr));
 	weft_call_end(call);

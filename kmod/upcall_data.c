@@ -7,19 +7,24 @@ static_assert(struct_size_t(struct weft_evict_req, inos, WEFT_EVICT_MAX) <= COMM
 
 static int check_extent(struct weft_fs *fs, const struct weft_extent *extent, u64 behind)
 {
-	if (extent->file_block + extent->blocks <= behind || extent->file_block > WEFT_FILE_BLOCK_MAX)
-		return weft_upcall_bad(fs, WEFT_META_GET_EXTENTS, "extent.file_block", extent->file_block);
+	if (extent->file_block + extent->blocks <= behind ||
+	    extent->file_block > WEFT_FILE_BLOCK_MAX)
+		return weft_upcall_bad(fs, WEFT_META_GET_EXTENTS, "extent.file_block",
+				       extent->file_block);
 	if (!extent->blocks || extent->blocks > WEFT_FILE_BLOCK_MAX - extent->file_block)
 		return weft_upcall_bad(fs, WEFT_META_GET_EXTENTS, "extent.blocks", extent->blocks);
-	if (extent->pool_block >= fs->pool_blocks || extent->blocks > fs->pool_blocks - extent->pool_block)
-		return weft_upcall_bad(fs, WEFT_META_GET_EXTENTS, "extent.pool_block", extent->pool_block);
+	if (extent->pool_block >= fs->pool_blocks ||
+	    extent->blocks > fs->pool_blocks - extent->pool_block)
+		return weft_upcall_bad(fs, WEFT_META_GET_EXTENTS, "extent.pool_block",
+				       extent->pool_block);
 	if (extent->flags & ~WEFT_EXTENT_UNWRITTEN)
 		return weft_upcall_bad(fs, WEFT_META_GET_EXTENTS, "extent.flags", extent->flags);
 	return 0;
 }
 
 /* Sorted, without overlaps, all of them behind file_block. */
-static int check_extents(struct weft_fs *fs, const struct weft_extent *extents, u32 count, u64 file_block)
+static int check_extents(struct weft_fs *fs, const struct weft_extent *extents, u32 count,
+			 u64 file_block)
 {
 	for (u32 i = 0; i < count; i++) {
 		int error = check_extent(fs, &extents[i], file_block);
@@ -34,8 +39,8 @@ static int check_extents(struct weft_fs *fs, const struct weft_extent *extents, 
 	return 0;
 }
 
-ssize_t weft_upcall_get_extents(struct inode *inode, u64 file_block, struct weft_extent *extents, u32 max,
-				bool *eof)
+ssize_t weft_upcall_get_extents(struct inode *inode, u64 file_block, struct weft_extent *extents,
+				u32 max, bool *eof)
 {
 	struct weft_fs *fs = weft_fs_of(inode);
 	struct weft_get_extents_req *req;
@@ -44,7 +49,8 @@ ssize_t weft_upcall_get_extents(struct inode *inode, u64 file_block, struct weft
 	ssize_t got;
 	int error;
 
-	error = weft_upcall_begin(fs, &call, WEFT_META_GET_EXTENTS, inode->i_ino, WEFT_CALL_KILLABLE);
+	error = weft_upcall_begin(fs, &call, WEFT_META_GET_EXTENTS, inode->i_ino,
+				  WEFT_CALL_KILLABLE);
 	if (error)
 		return error;
 	req = call.args;
@@ -112,6 +118,7 @@ ssize_t weft_upcall_evict(struct weft_fs *fs, const u64 *inos, u32 count)
 {
 	struct weft_evict_req *req;
 	struct weft_call call;
+	ssize_t got;
 	int error;
 
 	count = min(count, WEFT_EVICT_MAX);
@@ -122,8 +129,8 @@ ssize_t weft_upcall_evict(struct weft_fs *fs, const u64 *inos, u32 count)
 	req = call.args;
 	req->count = count;
 	memcpy(req->inos, inos, count * sizeof(*inos));
-	error = weft_upcall_check_bytes(fs, WEFT_META_EVICT,
-					weft_upcall_send(fs, &call, struct_size(req, inos, count)), 0);
+	got = weft_upcall_send(fs, &call, struct_size(req, inos, count));
+	error = weft_upcall_check_bytes(fs, WEFT_META_EVICT, got, 0);
 	weft_call_end(&call);
 	return error ? error : count;
 }
@@ -164,10 +171,9 @@ void weft_upcall_commit_extents(struct weft_upcall_commit *message, u32 count)
 
 int weft_upcall_commit_send(struct weft_upcall_commit *message)
 {
-	int error;
+	ssize_t got = weft_upcall_send(message->fs, &message->call, message->bytes);
+	int error = weft_upcall_check_bytes(message->fs, WEFT_META_COMMIT, got, 0);
 
-	error = weft_upcall_check_bytes(message->fs, WEFT_META_COMMIT,
-					weft_upcall_send(message->fs, &message->call, message->bytes), 0);
 	weft_call_end(&message->call);
 	message->req = NULL;
 	return error;

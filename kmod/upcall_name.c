@@ -25,6 +25,7 @@ int weft_upcall_create(struct inode *dir, const struct qstr *name, const char *t
 		       const struct weft_create_req *create, struct weft_attr *attr)
 {
 	struct weft_fs *fs = weft_fs_of(dir);
+	u32 target_bytes = target ? strlen(target) : 0;
 	struct weft_create_req *req;
 	struct weft_call call;
 	int error;
@@ -37,17 +38,15 @@ int weft_upcall_create(struct inode *dir, const struct qstr *name, const char *t
 	req = call.args;
 	*req = *create;
 	req->name_bytes = name->len;
-	req->target_bytes = target ? strlen(target) : 0;
+	req->target_bytes = target_bytes;
 	memcpy(req + 1, name->name, name->len);
-	if (target)
-		memcpy((void *)(req + 1) + name->len, target, req->target_bytes);
-	error = weft_upcall_attr_reply(fs, &call, sizeof(*req) + name->len + (target ? strlen(target) : 0),
-				       attr);
+	memcpy((void *)(req + 1) + name->len, target, target_bytes);
+	error = weft_upcall_attr_reply(fs, &call, sizeof(*req) + name->len + target_bytes, attr);
 	if (error)
 		return error;
 	if ((attr->mode ^ create->mode) & S_IFMT)
 		return weft_upcall_bad(fs, WEFT_META_CREATE, "attr.mode", attr->mode);
-	if (target && attr->size != strlen(target))
+	if (target && attr->size != target_bytes)
 		return weft_upcall_bad(fs, WEFT_META_CREATE, "attr.size", attr->size);
 	return weft_upcall_check_attr(fs, WEFT_META_CREATE, attr);
 }
@@ -93,7 +92,8 @@ int weft_upcall_rename(struct inode *old_dir, const struct qstr *old_name, struc
 	req->new_bytes = new_name->len;
 	memcpy(req + 1, old_name->name, old_name->len);
 	memcpy((void *)(req + 1) + old_name->len, new_name->name, new_name->len);
-	error = weft_upcall_attr_reply(fs, &call, sizeof(*req) + old_name->len + new_name->len, attr);
+	error = weft_upcall_attr_reply(fs, &call, sizeof(*req) + old_name->len + new_name->len,
+				       attr);
 	if (error || !attr->ino)
 		return error;
 	return weft_upcall_check_attr(fs, WEFT_META_RENAME, attr);
@@ -189,7 +189,8 @@ ssize_t weft_upcall_readdir(struct inode *dir, u64 cookie, void *buf, u32 *count
 	return got;
 }
 
-ssize_t weft_upcall_dirent(struct inode *dir, const struct weft_dirent *entry, size_t bytes, u64 cookie)
+ssize_t weft_upcall_dirent(struct inode *dir, const struct weft_dirent *entry, size_t bytes,
+			   u64 cookie)
 {
 	struct weft_fs *fs = weft_fs_of(dir);
 	size_t length;
@@ -198,8 +199,10 @@ ssize_t weft_upcall_dirent(struct inode *dir, const struct weft_dirent *entry, s
 		return weft_upcall_bad(fs, WEFT_META_READDIR, "length", bytes);
 	length = ALIGN(sizeof(*entry) + entry->name_bytes, 8);
 	if (!entry->name_bytes || entry->name_bytes > WEFT_NAME_MAX || length > bytes)
-		return weft_upcall_bad(fs, WEFT_META_READDIR, "entry.name_bytes", entry->name_bytes);
-	if (memchr(entry->name, '/', entry->name_bytes) || memchr(entry->name, 0, entry->name_bytes))
+		return weft_upcall_bad(fs, WEFT_META_READDIR, "entry.name_bytes",
+				       entry->name_bytes);
+	if (memchr(entry->name, '/', entry->name_bytes) ||
+	    memchr(entry->name, 0, entry->name_bytes))
 		return weft_upcall_bad(fs, WEFT_META_READDIR, "entry.name of inode", entry->ino);
 	if (!entry->ino)
 		return weft_upcall_bad(fs, WEFT_META_READDIR, "entry.ino", entry->ino);
