@@ -1,0 +1,51 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+#
+# 10,000 files in one directory: created, listed, looked up, found again after a remount, removed.
+. "$(dirname "$0")/../lib.sh"
+
+count=10000
+dir=$(work_directory)
+ok cd "$dir"
+
+step "creating $count files"
+for ((i = 0; i < count; i++)); do
+	echo "$i" > "file-$i" || fail "creating file-$i"
+done
+
+# check WHEN: all are there, once, with their contents
+check() {
+	local i contents
+	step "$1: listing"
+	find . -mindepth 1 -printf '%f\n' | LC_ALL=C sort > "$SCRATCH/listed"
+	seq -f 'file-%.0f' 0 $((count - 1)) | LC_ALL=C sort | cmp - "$SCRATCH/listed" ||
+		fail "$1: the listing has $(wc -l < "$SCRATCH/listed") names, $(uniq -d "$SCRATCH/listed" | wc -l) double"
+	step "$1: attributes"
+	[ "$(find . -type f -size -2 -printf x | wc -c)" = "$count" ] || fail "$1: not every entry is a small file"
+	step "$1: contents"
+	for ((i = 0; i < count; i++)); do
+		read -r contents < "file-$i" || fail "$1: reading file-$i"
+		[ "$contents" = "$i" ] || fail "$1: file-$i holds '$contents'"
+	done
+}
+
+check "after creating"
+cd / || exit 1
+remount
+ok cd "$dir"
+check "after a remount"
+
+step "renaming and removing every other one"
+for ((i = 0; i < count; i += 2)); do echo "file-$i"; done | xargs rm || fail "rm"
+for ((i = 1; i < 2000; i += 2)); do mv -T "file-$i" "renamed-$i" || fail "mv file-$i"; done &
+mover=$!
+[ "$(find . -mindepth 1 -printf x | wc -c)" -ge $((count / 2 - 1000)) ] || fail "the listing lost entries"
+wait "$mover" || fail "the renames failed"
+[ "$(find . -mindepth 1 -printf x | wc -c)" = $((count / 2)) ] || fail "wrong number of entries is left"
+[ "$(find . -name 'renamed-*' -printf x | wc -c)" = 1000 ] || fail "renamed entries are missing"
+
+step "removing the rest"
+cd / || exit 1
+ok rm -rf "$dir"
+remount
+[ ! -e "$dir" ] || fail "the directory is back after a remount"
