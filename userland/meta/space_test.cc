@@ -1,0 +1,283 @@
+// SPDX-License-Identifier: MIT
+#include <cerrno>
+#include <random>
+#include <set>
+
+#include "userland/meta/test_server.h"
+
+namespace weft {
+namespace {
+
+TEST(RangeMapTest, JoinsAndSplits) {
+  RangeMap map;
+  std::map<uint64_t, uint64_t> told;
+  auto sink = [&](uint64_t first, uint64_t blocks) {
+    if (blocks == 0) {
+      told.erase(first);
+    } else {
+      told[first] = blocks;
+    }
+  };
+  map.Add(10, 5, sink);
+  map.Add(20, 5, sink);
+  map.Add(15, 5, sink);
+  EXPECT_EQ(map.ranges(), (std::map<uint64_t, uint64_t>{{10, 15}}));
+  EXPECT_EQ(told, map.ranges());
+  map.Take(12, 3, sink);
+  map.Take(10, 2, sink);
+  map.Take(23, 2, sink);
+  EXPECT_EQ(map.ranges(), (std::map<uint64_t, uint64_t>{{15, 8}}));
+  EXPECT_EQ(told, map.ranges());
+  EXPECT_EQ(map.total(), 8U);
+  EXPECT_EQ(map.Contiguous(16), 7U);
+  EXPECT_EQ(map.Contiguous(14), 0U);
+  EXPECT_EQ(map.Contiguous(23), 0U);
+  EXPECT_TRUE(map.Overlaps(10, 6));
+  EXPECT_FALSE(map.Overlaps(10, 5));
+}
+
+TEST(RangeMapTest, AgreesWithASetOfBlocks) {
+  std::mt19937_64 random(7);
+  RangeMap map;
+  std::set<uint64_t> blocks;
+  for (int i = 0; i < 20'000; ++i) {
+    uint64_t first = random() % 200;
+    uint64_t count = 1 + random() % 8;
+    bool all = true;
+    bool any = false;
+    for (uint64_t b = first; b < first + count; ++b) {
+      all = all && blocks.contains(b);
+      any = any || blocks.contains(b);
+    }
+    ASSERT_EQ(map.Contains(first, count), all);
+    ASSERT_EQ(map.Overlaps(first, count), any);
+    if (all) map.Take(first, count);
+    if (!any) map.Add(first, count);
+    for (uint64_t b = first; b < first + count; ++b) {
+      if (all) blocks.erase(b);
+      if (!any) blocks.insert(b);
+    }
+    ASSERT_EQ(map.total(), blocks.size());
+  }
+}
+
+std::vector<PlacementTarget> Make(std::initializer_list<uint64_t> slots) {
+  std::vector<PlacementTarget> targets;
+  for (uint64_t n : slots) {
+    PlacementTarget target;
+    target.id = static_cast<uint32_t>(targets.size() + 1);
+    target.slots = n;
+    targets.push_back(target);
+  }
+  return targets;
+}
+
+// Places as many chunks as PlacementCapacity says and checks that all find distinct targets.
+void Fill(std::vector<PlacementTarget>* targets, uint32_t copies) {
+  uint64_t chunks = PlacementCapacity(*targets, copies);
+  for (uint64_t left = chunks; left > 0; --left) {
+    std::vector<size_t> chosen = PlaceChunk(*targets, copies, left);
+    ASSERT_EQ(std::set<size_t>(chosen.begin(), chosen.end()).size(), copies) << left << " of " << chunks << " left";
+    for (size_t i : chosen) ASSERT_LE(++(*targets)[i].used, (*targets)[i].slots);
+  }
+}
+
+TEST(PlacementTest, Capacity) {
+  EXPECT_EQ(PlacementCapacity(Make({10}), 1), 10U);
+  EXPECT_EQ(PlacementCapacity(Make({10, 10}), 2), 10U);
+  EXPECT_EQ(PlacementCapacity(Make({10, 10, 10}), 2), 15U);
+  EXPECT_EQ(PlacementCapacity(Make({100, 10, 10}), 2), 20U);
+  EXPECT_EQ(PlacementCapacity(Make({100, 10}), 2), 10U);
+  EXPECT_EQ(PlacementCapacity(Make({10, 10, 10}), 4), 0U);
+  EXPECT_EQ(PlacementCapacity(Make({}), 1), 0U);
+}
+
+TEST(PlacementTest, AllOfTheCapacityCanBePlaced) {
+  for (uint32_t copies = 1; copies <= 4; ++copies) {
+    std::mt19937_64 random(copies);
+    for (int round = 0; round < 50; ++round) {
+      std::vector<PlacementTarget> targets;
+      for (uint32_t i = 0; i < copies + random() % 5; ++i) {
+        targets.push_back({i + 1, random() % 60, 0, static_cast<uint32_t>(1 + random() % 300), random() % 2 ? "a" : "",
+                           random() % 4 != 0});
+      }
+      Fill(&targets, copies);
+    }
+  }
+}
+
+TEST(PlacementTest, FillsEvenlyByWeightAndSize) {
+  std::vector<PlacementTarget> targets = Make({100, 100, 200, 100});
+  targets[3].weight = 50;
+  for (int i = 0; i < 90; ++i) {
+    for (size_t at : PlaceChunk(targets, 1, 400)) ++targets[at].used;
+  }
+  EXPECT_NEAR(targets[0].used, 20, 1);
+  EXPECT_NEAR(targets[1].used, 20, 1);
+  EXPECT_NEAR(targets[2].used, 40, 1);
+  EXPECT_NEAR(targets[3].used, 10, 1);
+}
+
+TEST(PlacementTest, PrefersOtherZonesAndTargetsThatAreUp) {
+  std::vector<PlacementTarget> targets = Make({100, 100, 100, 100});
+  targets[0].zone = targets[1].zone = "a";
+  targets[2].zone = targets[3].zone = "b";
+  for (int i = 0; i < 40; ++i) {
+    std::vector<size_t> chosen = PlaceChunk(targets, 2, 200 - i);
+    ASSERT_EQ(chosen.size(), 2U);
+    EXPECT_NE(targets[chosen[0]].zone, targets[chosen[1]].zone);
+    for (size_t at : chosen) ++targets[at].used;
+  }
+  targets[2].up = false;
+  targets[3].up = false;
+  EXPECT_EQ(PlaceChunk(targets, 2, 160).size(), 2U);
+  for (size_t at : PlaceChunk(targets, 2, 100)) EXPECT_TRUE(targets[at].up);
+}
+
+class SpaceTest : public ::testing::Test {
+ protected:
+  SpaceTest() { server_.Form(); }
+  void TearDown() override { server_.Check(); }
+  idl::Reply Do(const idl::Operation& operation) { return server_.Execute(operation); }
+  idl::StatFs StatFs() { return Do(op::StatFs()).statfs; }
+
+  TestServer server_;
+  static constexpr int64_t kChunkBlocks = 1024;
+  static constexpr int64_t kPoolBlocks = 16 * kChunkBlocks;
+};
+
+TEST_F(SpaceTest, GrantsComeFromSeveralChunksAndNeverCrossOne) {
+  idl::Reply reply = Do(op::Grant(4096, 8));
+  ASSERT_EQ(reply.error, 0);
+  std::set<int64_t> chunks;
+  int64_t total = 0;
+  for (const idl::Range& range : reply.ranges) {
+    EXPECT_EQ(range.pool_block / kChunkBlocks, (range.pool_block + range.blocks - 1) / kChunkBlocks);
+    chunks.insert(range.pool_block / kChunkBlocks);
+    total += range.blocks;
+  }
+  EXPECT_EQ(chunks.size(), 8U);
+  EXPECT_EQ(total, 4096);
+  EXPECT_EQ(StatFs().granted_blocks, 4096);
+  EXPECT_EQ(StatFs().free_blocks, kPoolBlocks - 4096);
+}
+
+TEST_F(SpaceTest, ConsecutiveGrantsContinueEachOther) {
+  idl::Reply first = Do(op::Grant(2048, 8));
+  idl::Reply second = Do(op::Grant(2048, 8));
+  ASSERT_EQ(first.ranges.size(), 8U);
+  ASSERT_EQ(second.ranges.size(), 8U);
+  for (size_t i = 0; i < 8; ++i) {
+    EXPECT_EQ(first.ranges[i].pool_block + first.ranges[i].blocks, second.ranges[i].pool_block);
+  }
+}
+
+TEST_F(SpaceTest, EverythingCanBeGrantedThenNothing) {
+  std::vector<idl::Range> all;
+  for (;;) {
+    idl::Reply reply = Do(op::Grant(700, 3));
+    if (reply.error != 0) {
+      EXPECT_EQ(reply.error, ENOSPC);
+      break;
+    }
+    all.insert(all.end(), reply.ranges.begin(), reply.ranges.end());
+  }
+  EXPECT_EQ(StatFs().free_blocks, 0);
+  EXPECT_EQ(StatFs().granted_blocks, kPoolBlocks);
+  EXPECT_EQ(server_.machine().space().chunks().size(), 16U);
+  EXPECT_EQ(Do(op::Release(all[3].pool_block + 1, 1)).error, 0);
+  idl::Reply reply = Do(op::Grant(100, 4));
+  ASSERT_EQ(reply.ranges.size(), 1U);
+  EXPECT_EQ(reply.ranges[0].pool_block, all[3].pool_block + 1);
+  EXPECT_EQ(reply.ranges[0].blocks, 1);
+}
+
+TEST_F(SpaceTest, FragmentsAreFound) {
+  std::vector<idl::Range> all;
+  while (StatFs().free_blocks > 0) {
+    for (const idl::Range& range : Do(op::Grant(1024, 8)).ranges) all.push_back(range);
+  }
+  int64_t freed = 0;
+  for (const idl::Range& range : all) {
+    for (int64_t b = range.pool_block; b < range.pool_block + range.blocks; b += 2, ++freed) {
+      ASSERT_EQ(Do(op::Release(b, 1)).error, 0);
+    }
+  }
+  server_.Check();
+  int64_t got = 0;
+  for (idl::Reply reply = Do(op::Grant(500, 64)); reply.error == 0; reply = Do(op::Grant(500, 64))) {
+    EXPECT_LE(reply.ranges.size(), 64U);
+    for (const idl::Range& range : reply.ranges) got += range.blocks;
+  }
+  EXPECT_EQ(got, freed);
+}
+
+TEST_F(SpaceTest, GrantAndReleaseErrors) {
+  EXPECT_EQ(Do(op::Grant(0, 1)).error, EINVAL);
+  EXPECT_EQ(Do(op::Grant(1, 0)).error, EINVAL);
+  idl::Range range = Do(op::Grant(10, 1)).ranges.at(0);
+  EXPECT_EQ(range.blocks, 10) << "small wishes are met exactly";
+  EXPECT_EQ(Do(op::Release(range.pool_block + 10, 1)).error, EINVAL);
+  EXPECT_EQ(Do(op::Release(range.pool_block, 11)).error, EINVAL);
+  EXPECT_EQ(Do(op::Release(range.pool_block, 0)).error, EINVAL);
+  EXPECT_EQ(Do(op::Release(-1, 1)).error, EINVAL);
+  EXPECT_EQ(Do(op::Release(range.pool_block, INT64_MAX)).error, EINVAL);
+  EXPECT_EQ(Do(op::Release(range.pool_block, 10)).error, 0);
+  EXPECT_EQ(Do(op::Release(range.pool_block, 10)).error, EINVAL);
+  EXPECT_EQ(StatFs().free_blocks, kPoolBlocks);
+}
+
+TEST_F(SpaceTest, ReleaseIsAllOrNothing) {
+  idl::Range range = Do(op::Grant(10, 1)).ranges.at(0);
+  idl::Operation release = op::Release(range.pool_block, 5);
+  release.release.ranges.push_back(op::Release(range.pool_block + 100, 5).release.ranges[0]);
+  EXPECT_EQ(Do(release).error, EINVAL);
+  EXPECT_EQ(StatFs().granted_blocks, 10);
+}
+
+TEST_F(SpaceTest, ChunksAreMadeWhenGranted) {
+  EXPECT_TRUE(Do(op::GetChunks(0, 100)).chunks.empty());
+  ASSERT_EQ(Do(op::Grant(4096, 8)).error, 0);
+  std::vector<idl::Chunk> chunks = Do(op::GetChunks(0, 100)).chunks;
+  ASSERT_EQ(chunks.size(), 8U);
+  std::set<std::pair<int32_t, int64_t>> places;
+  for (size_t i = 0; i < chunks.size(); ++i) {
+    EXPECT_EQ(chunks[i].index, static_cast<int64_t>(i));
+    EXPECT_EQ(chunks[i].version, 1);
+    ASSERT_EQ(chunks[i].copies.size(), 2U);
+    EXPECT_NE(chunks[i].copies[0].target, chunks[i].copies[1].target);
+    for (const idl::Copy& copy : chunks[i].copies) {
+      EXPECT_EQ(copy.state, idl::CopyState::IN_SYNC);
+      EXPECT_EQ(copy.offset % (kChunkBlocks * 4096), 0);
+      EXPECT_LT(copy.offset, 64 << 20);
+      EXPECT_TRUE(places.insert({copy.target, copy.offset}).second) << "two chunks at one place";
+    }
+  }
+  EXPECT_EQ(Do(op::GetChunks(3, 2)).chunks.at(1).index, 4);
+  EXPECT_EQ(Do(op::GetChunks(-1, 2)).error, EINVAL);
+  EXPECT_EQ(Do(op::GetChunks(0, 0)).error, EINVAL);
+}
+
+TEST_F(SpaceTest, MarkStaleKeepsTheLastCopy) {
+  ASSERT_EQ(Do(op::Grant(1, 1)).error, 0);
+  idl::Reply reply = Do(op::MarkStale(0, 1, 2));
+  ASSERT_EQ(reply.error, 0);
+  ASSERT_EQ(reply.chunks.size(), 1U);
+  EXPECT_EQ(reply.chunks[0].version, 2);
+  EXPECT_EQ(reply.chunks[0].copies[0].state, idl::CopyState::IN_SYNC);
+  EXPECT_EQ(reply.chunks[0].copies[1].state, idl::CopyState::STALE);
+  EXPECT_EQ(Do(op::MarkStale(0, 1, 2)).chunks.at(0).version, 2) << "stale already";
+  EXPECT_EQ(Do(op::MarkStale(0, 2, 1)).error, EBUSY);
+  EXPECT_EQ(Do(op::MarkStale(0, 2, 3)).error, EBUSY);
+  EXPECT_EQ(Do(op::MarkStale(0, 2, 0)).error, EINVAL);
+  EXPECT_EQ(Do(op::MarkStale(0, 2, 4)).error, EINVAL);
+  EXPECT_EQ(Do(op::MarkStale(0, 3, 2)).error, EINVAL) << "a version that never was";
+  EXPECT_EQ(Do(op::MarkStale(99, 1, 1)).error, ENOENT);
+  EXPECT_EQ(server_.machine().PoolStatus().chunks_degraded, 1);
+  server_.Open();
+  EXPECT_EQ(Do(op::GetChunks(0, 1)).chunks.at(0).version, 2);
+  EXPECT_EQ(server_.machine().PoolStatus().chunks_degraded, 1);
+}
+
+}  // namespace
+}  // namespace weft
