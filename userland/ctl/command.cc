@@ -2,10 +2,12 @@
 #include "userland/ctl/command.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <vector>
 
 #include <nlohmann/json.hpp>
 
+#include "userland/agent/settings.h"
 #include "userland/base/daemon.h"
 
 namespace weft::ctl {
@@ -34,11 +36,13 @@ std::string Synopsis(const Command& command) {
 
 po::options_description GlobalOptions() {
   po::options_description options("Options");
-  options.add_options()                                                            //
-      ("meta", po::value<std::string>()->value_name("HOST:PORT"),                  //
-       "metadata server (else the environment's WEFT_META, else 127.0.0.1:7470)")  //
-      ("json", po::bool_switch(), "output for programs")                           //
-      ("help,h", po::bool_switch(), "this text; after a command: its options")     //
+  options.add_options()                                            //
+      ("meta", po::value<std::string>()->value_name("HOST:PORT"),  //
+       "metadata server; else WEFT_META of the environment, else what /etc/weft/CLUSTER.toml says, "
+       "else 127.0.0.1:7470")                                                                                      //
+      ("cluster", po::value<std::string>()->default_value("weft")->value_name("NAME"), "whose settings are read")  //
+      ("json", po::bool_switch(), "output for programs")                                                           //
+      ("help,h", po::bool_switch(), "this text; after a command: its options")                                     //
       ("version", po::bool_switch(), "weftctl's version");
   return options;
 }
@@ -145,6 +149,30 @@ Result<Invocation> Parse(const std::vector<std::string>& args) {
   return invocation;
 }
 
+// The metadata server: from the command line, the environment or the settings of this host.
+Status FindServer(const po::variables_map& globals, Context* context) {
+  std::string source = "--meta";
+  std::string meta;
+  if (globals.count("meta") > 0) {
+    meta = globals["meta"].as<std::string>();
+  } else if (!context->world.meta.empty()) {
+    source = "WEFT_META";
+    meta = context->world.meta;
+  } else {
+    source = fmt::format("{}/{}.toml", context->world.settings_dir, globals["cluster"].as<std::string>());
+    agent::Settings settings;
+    Status read = agent::ReadSettings(source, &settings);
+    if (!read.ok() && read.code() != ENOENT) return read;
+    meta = settings.meta;
+    if (meta.empty()) return {};
+  }
+  Result<Address> address = ParseAddress(meta, kMetaPort);
+  if (!address.ok()) return address.status().Annotate(source);
+  context->meta = *address;
+  context->meta_given = true;
+  return {};
+}
+
 int UsageError(World& world, const Status& status) {
   world.err << fmt::format("weftctl: {}\nTry `weftctl --help`.\n", status.message());
   return kExitUsage;
@@ -179,15 +207,7 @@ int RunWeftctl(const std::vector<std::string>& args, World& world) {
   if (invocation->command == nullptr) return UsageError(world, Error(EINVAL, "which command?"));
 
   Context context{.world = world, .meta = {"127.0.0.1", kMetaPort}};
-  std::string meta = globals.count("meta") > 0 ? globals["meta"].as<std::string>() : world.meta;
-  if (!meta.empty()) {
-    Result<Address> address = ParseAddress(meta, kMetaPort);
-    if (!address.ok()) {
-      return UsageError(world, address.status().Annotate(globals.count("meta") > 0 ? "--meta" : "WEFT_META"));
-    }
-    context.meta = *address;
-    context.meta_given = true;
-  }
+  if (Status s = FindServer(globals, &context); !s.ok()) return UsageError(world, s);
   context.json = globals["json"].as<bool>();
   Status status = invocation->command->run(context, invocation->vm);
   world.out.flush();

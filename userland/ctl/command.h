@@ -26,7 +26,8 @@ namespace weft::ctl {
 struct World {
   std::ostream& out;
   std::ostream& err;
-  std::string meta;  // WEFT_META, may be empty
+  std::string meta;                        // WEFT_META, may be empty
+  std::string settings_dir = "/etc/weft";  // holds CLUSTER.toml, which weftd and mount.weft read
   std::function<std::unique_ptr<Admin>(const Address&)> make_admin = MakeAdmin;
   std::function<std::unique_ptr<balancer::BpfHost>()> make_bpf_host = balancer::MakeBpfHost;
   balancer::Sysfs sysfs{};
@@ -35,7 +36,7 @@ struct World {
 struct Context {
   World& world;
   Address meta;
-  bool meta_given = false;  // by option or environment
+  bool meta_given = false;  // by option, environment or settings
   bool json = false;
   std::unique_ptr<Admin> admin() const { return world.make_admin(meta); }
   // One or the other on world.out.

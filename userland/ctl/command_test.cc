@@ -80,15 +80,15 @@ class CommandTest : public testing::Test {
     EXPECT_EQ(Run(args), 0) << err.str();
     return Json::parse(out.str());
   }
-  void WriteSysfs(const std::string& path, const std::string& text) const {
+  void WriteFile(const std::string& path, const std::string& text) const {
     std::filesystem::path full = std::filesystem::path(root) / path;
     std::filesystem::create_directories(full.parent_path());
     std::ofstream(full) << text << "\n";
   }
   void LoadModule(const std::string& policy) const {
-    WriteSysfs("balancer/policy", policy);
-    WriteSysfs("balancer/picks", "5");
-    WriteSysfs("balancer/faults", "1");
+    WriteFile("balancer/policy", policy);
+    WriteFile("balancer/picks", "5");
+    WriteFile("balancer/faults", "1");
   }
 
   std::string root =
@@ -98,6 +98,7 @@ class CommandTest : public testing::Test {
   World world{.out = out,
               .err = err,
               .meta = "",
+              .settings_dir = root,
               .make_admin =
                   [this](const Address& address) {
                     server.address = address;
@@ -142,6 +143,12 @@ TEST_F(CommandTest, HelpAndVersion) {
 TEST_F(CommandTest, TheServersAddress) {
   EXPECT_EQ(Run({"pool", "status"}), 0);
   EXPECT_EQ(server.address.ToString(), "127.0.0.1:7470");
+  WriteFile("lab.toml", "meta = 'from.file'\nkey = '/k'");
+  EXPECT_EQ(Run({"--cluster", "lab", "pool", "status"}), 0);
+  EXPECT_EQ(server.address.ToString(), "from.file:7470");
+  WriteFile("weft.toml", "mete = 'h'");
+  EXPECT_EQ(Run({"pool", "status"}), 2);
+  EXPECT_THAT(err.str(), HasSubstr("weft.toml:1: 'mete' is not a setting"));
   world.meta = "from.env:1";
   EXPECT_EQ(Run({"pool", "status"}), 0);
   EXPECT_EQ(server.address.ToString(), "from.env:1");
@@ -229,8 +236,8 @@ TEST_F(CommandTest, BalancerSetTellsWhatTheVerifierSaid) {
 TEST_F(CommandTest, BalancerStats) {
   LoadModule("round_robin");
   EXPECT_EQ(RunJson({"balancer", "stats"}), Json::array());
-  WriteSysfs("weft/targets/1/name", "t1");
-  WriteSysfs("weft/targets/1/stat", "1 2 3 4 5 6 7 8");
+  WriteFile("weft/targets/1/name", "t1");
+  WriteFile("weft/targets/1/stat", "1 2 3 4 5 6 7 8");
   Json stats = RunJson({"balancer", "stats"});
   EXPECT_EQ(stats[0]["cluster"], "weft");
   EXPECT_EQ(stats[0]["write_bytes"], 6);
