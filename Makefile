@@ -19,6 +19,7 @@ include tests/vm/deps.mk
 include bpf/rules.mk
 include userland/rules.mk
 include tests/tools/build.mk
+include tests/rdma/build.mk
 
 .PHONY: all kmod unit test demo bench lint clean help
 
@@ -31,10 +32,10 @@ $(KMOD): $(wildcard kmod/*.[ch] kmod/uapi/*.h) kmod/Kbuild kmod/Makefile kmod/. 
 	$(Q)$(MAKE) -C kmod KDIR=$(KERNEL_HEADERS) OUT=$(abspath $(@D)) V=$(V)
 
 unit: $(UNIT_TESTS)  ## run the unit tests
-	$(Q)tests/run-tests --unit
+	$(Q)tests/run-tests --unit $(TESTS)
 
-test: all  ## run the unit tests, and the scenarios in guests
-	$(Q)tests/run-tests
+test: all  ## run unit tests, and scenarios in guests (TESTS="NAME..." picks some)
+	$(Q)tests/run-tests $(TESTS)
 
 demo: programs kmod test-tools  ## boot a cluster, mount it and watch files travel
 	$(Q)tests/demo/run

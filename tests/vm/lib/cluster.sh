@@ -107,7 +107,7 @@ boot_guest() {
 start_cluster() {
 	local name
 	if [ "$mode" = several ]; then
-		dropbearkey -t ed25519 -f "$run_dir/node.key" 2>/dev/null | grep '^ssh-' > "$run_dir/node.pub" ||
+		dropbearkey -t ed25519 -f "$run_dir/node.key" 2>/dev/null | sed -n 's|^\(ssh-[^ ]* [^ ]*\).*|\1|p' > "$run_dir/node.pub" ||
 			die "dropbearkey makes no key: run 'make deps'"
 		start_hub
 	fi
@@ -133,22 +133,30 @@ guest_up() {
 
 guest_gone() {
 	unset "is_up[$1]" "guest_pids[$1]"
-	[ "${expected_gone-}" = "$1" ] || complain "guest $1 ended by itself"
+	if [ "${expected_gone-}" = "$1" ]; then
+		expected_gone=
+		answer client1 ok
+	else
+		complain "guest $1 ended by itself"
+	fi
 }
 
 # do_for_guest NAME off|on|cut|heal
 do_for_guest() {
 	local name=$1
+	if [ "$name" = client1 ]; then answer client1 "the first client runs the command: it stays on"; return; fi
+	if ! guests | grep -qx "$name"; then answer client1 "this run has no such guest"; return; fi
 	case $2 in
 	off)
+		if [ -z "${guest_pids[$name]-}" ]; then answer client1 "it is off"; return; fi
 		expected_gone=$name
-		kill_guest "$name"
-		answer client1 ok ;;
+		kill_guest "$name" ;;
 	on)
 		if [ -n "${is_up[$name]-}" ]; then answer client1 "it is on"; return; fi
 		waiting_for=$name
 		boot_guest "$name" ;;
 	cut) monitor hub "set_link data-$name off"; answer client1 ok ;;
 	heal) monitor hub "set_link data-$name on"; answer client1 ok ;;
+	*) answer client1 "unknown request" ;;
 	esac
 }

@@ -83,7 +83,7 @@ tell() {
 	echo "$*" <>"$run_dir/$name/tell.in" >&0
 }
 
-# kill_guest NAME: cuts its power
+# kill_guest NAME: cuts its power; the guest is not asked
 kill_guest() {
-	[ -z "${guest_pids[$1]-}" ] || kill -9 "${guest_pids[$1]}" 2>/dev/null || true
+	[ -z "${guest_pids[$1]-}" ] || kill "${guest_pids[$1]}" 2>/dev/null || true
 }

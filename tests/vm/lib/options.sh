@@ -94,7 +94,12 @@ parse_options() {
 make_run_dir() {
 	if [ -n "$run_dir" ]; then
 		keep_logs=1
-		rm -rf "$run_dir"
+		# only what an earlier run left may go
+		if [ -e "$run_dir/run.conf" ]; then
+			rm -rf "$run_dir"
+		elif [ -n "$(ls -A "$run_dir" 2>/dev/null)" ]; then
+			die "--logs $run_dir: the folder is not empty, and no run wrote it"
+		fi
 		mkdir -p "$run_dir" || exit 125
 	else
 		run_dir=$(mktemp -d "$project/build/vm/$(date +%m%d-%H%M%S)-XXXX") || exit 125
