@@ -104,6 +104,11 @@ void Engine::Loop() {
   }
 }
 
+size_t Engine::queued() const {
+  std::lock_guard lock(mutex_);
+  return queue_.size();
+}
+
 int64_t Engine::events_version() const {
   std::lock_guard lock(events_mutex_);
   return events_version_;

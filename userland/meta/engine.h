@@ -42,6 +42,9 @@ class Engine {
     return *std::move(result);
   }
 
+  // Tasks that wait for the running batch to end.
+  size_t queued() const;
+
   // See StateMachine::events_version, as of the last commit.
   int64_t events_version() const;
   // Waits until it differs from `seen`, wait_ms have passed or StopEvents was called.
@@ -70,7 +73,7 @@ class Engine {
   const Clock clock_;
   const std::function<void(const Status&)> on_failure_;
 
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::condition_variable arrived_;
   std::vector<Task*> queue_;  // guarded by mutex_
   bool stopping_ = false;     // guarded by mutex_
