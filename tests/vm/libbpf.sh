@@ -25,7 +25,7 @@ exec 9>"$dir/.lock"
 flock 9
 [ -e "$dir/.done" ] && exit 0
 
-rm -rf "$dir/source" "$dir/tmp" "$dir/libbpf" "$dir/bin"
+rm -rf "${dir:?}"/{source,tmp,libbpf,bin}
 mkdir -p "$dir/source" "$dir/tmp" "$dir/bin"
 
 archive=/usr/src/$package.tar.xz

@@ -43,7 +43,7 @@ form=1 keep='' shell='' modules=() run_dir='' verbose='' kernel_args='' keep_log
 # number OPTION VALUE MIN MAX
 number() {
 	case $2 in '' | *[!0-9]*) die "$1 '$2' is no number" ;; esac
-	[ "$2" -ge "$3" ] && [ "$2" -le "$4" ] || die "$1 $2 is not $3 to $4"
+	if [ "$2" -lt "$3" ] || [ "$2" -gt "$4" ]; then die "$1 $2 is not $3 to $4"; fi
 }
 
 size() { case $2 in *[0-9][KMGT] | *[0-9]) ;; *) die "$1 '$2' is no size; 512M and 2G are" ;; esac; }
