@@ -183,6 +183,7 @@ int weft_agent_open_queue(struct weft_agent *agent, u32 index, struct weft_queue
 int weft_agent_ready(struct weft_agent *agent)
 {
 	struct weft_channel *ch = agent->channel;
+	bool first = false;
 	int ret = 0;
 	u32 i;
 
@@ -194,12 +195,15 @@ int weft_agent_ready(struct weft_agent *agent)
 		ret = -ESHUTDOWN;
 	if (!ret && !agent->ready) {
 		agent->ready = true;
+		first = true;
 		weft_channel_update_live(ch);
 	}
 	spin_unlock(&ch->lock);
-	if (!ret)
-		weft_channel_kick_pool(ch);
-	return ret;
+	if (!first)
+		return ret;
+	pr_info("weft: %s: agent ready (epoch %u)\n", ch->cluster, agent->epoch);
+	weft_channel_kick_pool(ch);
+	return 0;
 }
 
 static int bad_completion(struct weft_agent *agent, const struct weft_cqe *cqe)
@@ -263,7 +267,8 @@ static void agent_die(struct weft_agent *agent)
 		return;
 	for (i = 0; i < agent->queue_count; i++)
 		wake_up_all(&agent->queues[i].wait);
-	pr_info("weft: %s: agent detached (epoch %u)\n", ch->cluster, agent->epoch);
+	if (agent->ready)
+		pr_info("weft: %s: agent detached (epoch %u)\n", ch->cluster, agent->epoch);
 }
 
 void weft_agent_release_queue(struct weft_agent *agent)

@@ -45,7 +45,7 @@ static void call_done(struct weft_request *request, s32 result)
 {
 	struct call_wait *wait = request->owner;
 
-	wait->result = result;
+	wait->result = result == -ECANCELED ? -EIO : result;
 	complete(&wait->done);		/* wait is gone after this */
 }
 

@@ -139,12 +139,12 @@ static bool request_send_live(struct weft_request *request)
  * FAILING: tells the submitter, then frees the request, or leaves it ABANDONED while an agent may touch
  * its slot. The submitter may be freed by done().
  */
-static void request_fail(struct weft_request *request, int error)
+static void request_fail(struct weft_request *request)
 {
 	struct weft_channel *ch = request->channel;
 	bool quiet;
 
-	request->done(request, error);
+	request->done(request, -ECANCELED);
 	spin_lock(&ch->lock);
 	spin_lock(&request->lock);
 	quiet = request->answered || request->sent_epoch < ch->clean_epoch;
@@ -189,7 +189,7 @@ void weft_request_send(struct weft_request *request)
 		spin_unlock(&request->lock);
 		spin_unlock(&ch->lock);
 		if (aborted)
-			request_fail(request, -EIO);
+			request_fail(request);
 		if (aborted || parked)
 			return;
 		/* an agent became ready in between */
@@ -258,6 +258,14 @@ static bool completion_is_valid(const struct weft_request *request, const struct
 		result_is_valid(&request->sqe, cqe->result);
 }
 
+/* -ECANCELED is what the channel itself says; an agent has few words for a block request. */
+static s32 result_of(const struct weft_request *request, s32 result)
+{
+	if (result >= 0 || request->sqe.op == WEFT_OP_META)
+		return result;
+	return result == -EHOSTDOWN || result == -ESTALE || result == -ENOSPC ? result : -EIO;
+}
+
 int weft_request_complete(struct weft_agent *agent, const struct weft_cqe *cqe)
 {
 	struct weft_channel *ch = agent->channel;
@@ -280,7 +288,7 @@ int weft_request_complete(struct weft_agent *agent, const struct weft_cqe *cqe)
 	spin_unlock(&request->lock);
 
 	if (was == WEFT_REQUEST_SENT)
-		request->done(request, cqe->result);
+		request->done(request, result_of(request, cqe->result));
 	if (was != WEFT_REQUEST_FAILING)
 		request_free(request);
 	return 0;
@@ -355,7 +363,7 @@ static void requests_fail(struct list_head *failed)
 
 	list_for_each_entry_safe(request, next, failed, node) {
 		list_del_init(&request->node);
-		request_fail(request, -EIO);
+		request_fail(request);
 	}
 }
 

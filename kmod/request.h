@@ -19,7 +19,8 @@
  *
  * done() is called exactly once for a request that was sent and not abandoned by weft_request_abandon(),
  * without locks, in a context that may sleep, but it must not wait for anything that needs the agent:
- * it usually runs in one of the agent's own threads. The request is gone when done() returns.
+ * it usually runs in one of the agent's own threads. The request is gone when done() returns. The result
+ * is the agent's, or -ECANCELED: the channel gave up (umount -f, the grace of a soft mount is over).
  *
  * Locks: channel->lock, then queue->lock, then request->lock. `state`, `answered` and `sent_epoch` need
  * request->lock; being put on or taken off channel->parked needs channel->lock as well.
