@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: MIT
+#include "userland/ctl/admin.h"
+
+#include <cerrno>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <thrift/processor/TMultiplexedProcessor.h>
+
+#include "thrift-gen/AdminService.h"
+#include "userland/rpc/client.h"
+#include "userland/rpc/server.h"
+
+namespace weft::ctl {
+namespace {
+
+using testing::HasSubstr;
+
+class FakeService : public idl::AdminServiceIf {
+ public:
+  void version(idl::Version& reply) override { reply.software = "9.8.7"; }
+  void createPool(idl::PoolStatus& reply, const idl::CreatePoolArgs& params) override { reply.copies = params.copies; }
+  void poolStatus(idl::PoolStatus& reply) override { reply.cluster = "lab"; }
+  void evictSession(int64_t session) override {
+    idl::ServiceError error;
+    error.code = ENOENT;
+    error.message = "no session " + std::to_string(session);
+    throw error;
+  }
+};
+
+class AdminTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    auto processor = std::make_shared<apache::thrift::TMultiplexedProcessor>();
+    processor->registerProcessor(std::string(kAdminService),
+                                 std::make_shared<idl::AdminServiceProcessor>(std::make_shared<FakeService>()));
+    Result<std::unique_ptr<RpcServer>> listening = RpcServer::Listen({"127.0.0.1", 0}, processor);
+    ASSERT_TRUE(listening.ok()) << listening.status().message();
+    server = *std::move(listening);
+    admin = MakeAdmin(server->address());
+  }
+
+  std::unique_ptr<RpcServer> server;
+  std::unique_ptr<Admin> admin;
+};
+
+TEST_F(AdminTest, CallsReachTheService) {
+  EXPECT_EQ(admin->Version()->software, "9.8.7");
+  EXPECT_EQ(admin->PoolStatus()->cluster, "lab");
+  idl::CreatePoolArgs args;
+  args.copies = 3;
+  EXPECT_EQ(admin->CreatePool(args)->copies, 3);
+  Status evicted = admin->EvictSession(5);
+  EXPECT_EQ(evicted.code(), ENOENT);
+  EXPECT_EQ(evicted.message(), "no session 5") << "the service's own words, without a hint";
+}
+
+TEST_F(AdminTest, AServerThatIsNotThereIsNamedWithAHint) {
+  std::string address = server->address().ToString();
+  server.reset();
+  for (const Status& status : {admin->PoolStatus().status(), admin->EvictSession(1)}) {
+    EXPECT_EQ(status.code(), ECONNREFUSED);
+    EXPECT_THAT(status.message(), HasSubstr(address));
+    EXPECT_THAT(status.message(), HasSubstr("is weft-meta running there?"));
+  }
+}
+
+}  // namespace
+}  // namespace weft::ctl
