@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: MIT
+#include "userland/target/backing.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <filesystem>
+
+namespace weft::target {
+namespace {
+
+constexpr uint64_t kSize = 32 << 20;
+
+class BackingTest : public ::testing::Test {
+ protected:
+  BackingTest() {
+    std::string pattern = testing::TempDir() + "/backing-XXXXXX";
+    folder_ = mkdtemp(pattern.data());
+    path_ = folder_ / "t";
+  }
+  ~BackingTest() override { std::filesystem::remove_all(folder_); }
+
+  Result<std::unique_ptr<Backing>> Open(uint64_t create_bytes = 0, bool force = false) {
+    return Backing::Open({.path = path_, .create_bytes = create_bytes, .force = force});
+  }
+  void Poke(uint64_t offset, std::string_view bytes) {
+    int fd = open(path_.c_str(), O_RDWR | O_CREAT, 0600);
+    ASSERT_EQ(pwrite(fd, bytes.data(), bytes.size(), static_cast<off_t>(offset)), static_cast<ssize_t>(bytes.size()));
+    close(fd);
+  }
+
+  std::filesystem::path folder_;
+  std::filesystem::path path_;
+};
+
+TEST_F(BackingTest, CreatedThenFoundAgain) {
+  Uuid uuid;
+  Uuid cluster;
+  cluster.fill(0x42);
+  {
+    auto backing = Open(kSize);
+    ASSERT_TRUE(backing.ok()) << backing.status().message();
+    EXPECT_EQ((*backing)->capacity_bytes(), kSize - kDataOffset);
+    EXPECT_EQ((*backing)->highest(), 0U);
+    EXPECT_TRUE(IsNil((*backing)->cluster()));
+    uuid = (*backing)->uuid();
+    ASSERT_TRUE((*backing)->SetCluster(cluster).ok());
+    ASSERT_TRUE((*backing)->Raise(17).ok());
+    ASSERT_TRUE((*backing)->Raise(18).ok());
+  }
+  auto backing = Open(kSize);
+  ASSERT_TRUE(backing.ok()) << backing.status().message();
+  EXPECT_EQ((*backing)->uuid(), uuid);
+  EXPECT_EQ((*backing)->cluster(), cluster);
+  EXPECT_EQ((*backing)->highest(), 18U);
+}
+
+TEST_F(BackingTest, OneDamagedLabelIsSurvived) {
+  for (int damaged = 0; damaged < kLabelCopies; damaged++) {
+    std::filesystem::remove(path_);
+    {
+      auto backing = Open(kSize);
+      ASSERT_TRUE(backing.ok());
+      ASSERT_TRUE((*backing)->Raise(5).ok());
+      ASSERT_TRUE((*backing)->Raise(6).ok());
+    }
+    Poke(static_cast<uint64_t>(damaged) * kLabelBytes + 100, "power failed here");
+    auto backing = Open();
+    ASSERT_TRUE(backing.ok()) << backing.status().message();
+    EXPECT_GE((*backing)->highest(), 5U) << "the label before the last one at the oldest";
+  }
+}
+
+TEST_F(BackingTest, BothLabelsDamagedIsAnError) {
+  { ASSERT_TRUE(Open(kSize).ok()); }
+  Poke(100, "x");
+  Poke(kLabelBytes + 100, "x");
+  auto backing = Open();
+  EXPECT_EQ(backing.status().code(), EBADMSG);
+  EXPECT_NE(backing.status().message().find("--force"), std::string::npos);
+  EXPECT_TRUE(Open(0, true).ok());
+}
+
+TEST_F(BackingTest, SecondProcessIsKeptOut) {
+  auto backing = Open(kSize);
+  ASSERT_TRUE(backing.ok());
+  auto second = Open();
+  EXPECT_EQ(second.status().code(), EBUSY);
+  EXPECT_NE(second.status().message().find("another weft-target"), std::string::npos);
+}
+
+TEST_F(BackingTest, ForeignDataIsNotOverwritten) {
+  std::filesystem::remove(path_);
+  Poke(0x438, "\x53\xef");
+  std::filesystem::resize_file(path_, kSize);
+  auto backing = Open();
+  EXPECT_EQ(backing.status().code(), EEXIST);
+  EXPECT_NE(backing.status().message().find("ext4"), std::string::npos) << backing.status().message();
+  EXPECT_TRUE(Open(0, true).ok());
+}
+
+TEST_F(BackingTest, DataAtTheEndIsNotOverwritten) {
+  Poke(kSize - 1, "x");
+  EXPECT_EQ(Open().status().code(), EEXIST);
+}
+
+TEST_F(BackingTest, WrongSizesAreNamed) {
+  EXPECT_EQ(Open().status().code(), ENOENT);
+  EXPECT_EQ(Open(4096).status().code(), EINVAL);
+  ASSERT_TRUE(Open(kSize).ok());
+  auto other = Open(2 * kSize);
+  EXPECT_EQ(other.status().code(), EINVAL);
+  EXPECT_NE(other.status().message().find("--size"), std::string::npos);
+  std::filesystem::resize_file(path_, kSize / 2);
+  auto shrunk = Open();
+  EXPECT_EQ(shrunk.status().code(), EINVAL);
+  EXPECT_NE(shrunk.status().message().find("shrunk"), std::string::npos);
+  std::filesystem::resize_file(path_, 2 * kSize);
+  auto grown = Open();
+  ASSERT_TRUE(grown.ok());
+  EXPECT_EQ((*grown)->capacity_bytes(), 2 * kSize - kDataOffset);
+}
+
+TEST_F(BackingTest, FolderIsNoBacking) {
+  path_ = folder_;
+  EXPECT_EQ(Open().status().code(), EINVAL);
+}
+
+}  // namespace
+}  // namespace weft::target
