@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034  # the scenarios use what is set here
 # SPDX-License-Identifier: MIT
 #
 # What every scenario starts from. A scenario runs inside a guest, as root, with a cluster formed and

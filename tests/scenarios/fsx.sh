@@ -13,7 +13,7 @@ seed=${WEFT_SEED:-$(date +%s)}
 
 # round NAME OPTION...
 round() {
-	local name=$1 file
+	local name=$1
 	shift
 	step "$name, seed $seed"
 	ok mkdir "$dir/$name" "$models/$name"

@@ -11,14 +11,17 @@ ok "$TOOLS/mmap_test" --gtest_brief=1 "$dir"
 step "programs: dynamic, static, a script, a library"
 ok cp /bin/bash /bin/busybox "$dir"
 # shellcheck disable=SC2016
-printf '#!%s/bash\necho "script $1"\n' "$dir" > "$dir/script" && ok chmod +x "$dir/script"
+printf '#!%s/bash\necho "script $1"\n' "$dir" > "$dir/script"
+ok chmod +x "$dir/script"
 drop_caches
-[ "$("$dir/bash" -c 'echo $((6 * 7))')" = 42 ] || fail "bash from the mount"
+[ "$("$dir/bash" -c "echo \$((6 * 7))")" = 42 ] || fail "bash from the mount"
 [ "$("$dir/busybox" echo static)" = static ] || fail "busybox from the mount"
 [ "$("$dir/script" one)" = "script one" ] || fail "a script from the mount"
 library=$(ldd /bin/bash | awk '/libtinfo/ { print $3 }')
 ok cp -L "$library" "$dir"
-[ "$(LD_LIBRARY_PATH=$dir "$dir/bash" -c 'grep -c "$1" /proc/self/maps' - "$dir" 2>/dev/null)" != "" ] || fail "a library from the mount"
+# shellcheck disable=SC2016
+LD_LIBRARY_PATH=$dir "$dir/bash" -c '[[ $(< "/proc/$$/maps") == *"$1"* ]]' - "$dir/libtinfo" ||
+	fail "a library from the mount is not mapped"
 
 step "a running program cannot be written to, but can be replaced"
 "$dir/busybox" sleep 100 &

@@ -6,7 +6,8 @@
 
 dir=$(work_directory)
 step "every call of the name space"
-ok "$TOOLS/namespace_test" --gtest_brief=1 "$dir"
+"$TOOLS/namespace_test" "$dir" > "$SCRATCH/out" || { grep -avE "^\[ +(OK|RUN)|^$" "$SCRATCH/out" >&2; fail "namespace_test"; }
+grep -aE "^\[ +OK" "$SCRATCH/out" | awk '{ gsub(/[^0-9]/, "", $5); if ($5 + 0 > 1500) print "       slow:", $4, $5, "ms" }'
 
 step "one of everything, then a remount"
 make_zoo "$dir/zoo" || exit 1

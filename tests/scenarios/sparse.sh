@@ -11,12 +11,13 @@ ok "$TOOLS/sparse_test" --gtest_brief=1 "$dir"
 
 step "a file with holes, before and after a remount"
 file=$dir/holes
-ok truncate -s 64M "$file"
-for at in 0 3 10 11 40 63; do
+ok truncate -s 24M "$file"
+for at in 0 3 10 11 17 23; do
 	ok dd if=/dev/urandom of="$file" bs=1M count=1 seek="$at" conv=notrunc status=none
 done
-ok xfs_io -c 'falloc 20m 5m' -c 'fpunch 500k 300k' -c 'fzero 10500k 100k' "$file"
+ok xfs_io -c 'falloc 13m 3m' -c 'fpunch 500k 300k' -c 'fzero 10500k 100k' "$file"
 ok sync "$file"
+drop_caches  # pages of preallocated space would look like data
 xfs_io -r -c 'seek -a -r 0' "$file" > "$SCRATCH/seek-before" || fail "seek"
 sum=$(sha256sum < "$file")
 blocks=$(stat -c %b "$file")

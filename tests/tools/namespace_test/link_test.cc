@@ -29,9 +29,9 @@ TEST_F(LinkTest, Counts) {
 
 TEST_F(LinkTest, ManyLinks) {
   MakeFile("f");
-  for (int i = 0; i < 300; i++) ASSERT_OK(link("f", ("l" + std::to_string(i)).c_str()));
-  EXPECT_EQ(301u, Stat("f").st_nlink);
-  for (int i = 0; i < 300; i++) ASSERT_OK(unlink(("l" + std::to_string(i)).c_str()));
+  for (int i = 0; i < 100; i++) ASSERT_OK(link("f", ("l" + std::to_string(i)).c_str()));
+  EXPECT_EQ(101u, Stat("f").st_nlink);
+  for (int i = 0; i < 100; i++) ASSERT_OK(unlink(("l" + std::to_string(i)).c_str()));
   EXPECT_EQ(1u, Stat("f").st_nlink);
 }
 

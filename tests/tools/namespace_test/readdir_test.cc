@@ -40,10 +40,10 @@ TEST_F(ReaddirTest, DotsTypesAndInodes) {
 
 TEST_F(ReaddirTest, Large) {
   ASSERT_OK(mkdir("d", 0755));
-  MakeMany("d", 0, 2000);
+  MakeMany("d", 0, 1500);
   auto names = List("d");
-  EXPECT_EQ(2000u, names.size());
-  for (int i = 0; i < 2000; i++) EXPECT_EQ(1u, names.count(Name(i))) << Name(i);
+  EXPECT_EQ(1500u, names.size());
+  for (int i = 0; i < 1500; i++) EXPECT_EQ(1u, names.count(Name(i))) << Name(i);
 }
 
 TEST_F(ReaddirTest, DeleteWhileListing) {
@@ -65,7 +65,7 @@ TEST_F(ReaddirTest, DeleteWhileListing) {
 
 TEST_F(ReaddirTest, CreateAndDeleteOthersWhileListing) {
   ASSERT_OK(mkdir("d", 0755));
-  MakeMany("d", 0, 600);
+  MakeMany("d", 0, 300);
   std::set<std::string> seen;
   DIR* dir = opendir("d");
   ASSERT_NE(nullptr, dir);
@@ -74,14 +74,14 @@ TEST_F(ReaddirTest, CreateAndDeleteOthersWhileListing) {
     EXPECT_TRUE(seen.insert(entry->d_name).second) << entry->d_name << " listed twice";
     ASSERT_LT(step, 5000) << "the listing does not end";
     // Odd entries come and go; even ones stay and must all be seen.
-    if (step < 300) {
+    if (step < 150) {
       EXPECT_OK(unlink(("d/" + Name(2 * step + 1)).c_str()));
       MakeFile("d/new-" + std::to_string(step));
     }
     step++;
   }
   closedir(dir);
-  for (int i = 0; i < 600; i += 2) EXPECT_EQ(1u, seen.count(Name(i))) << Name(i) << " stayed but was not listed";
+  for (int i = 0; i < 300; i += 2) EXPECT_EQ(1u, seen.count(Name(i))) << Name(i) << " stayed but was not listed";
 }
 
 TEST_F(ReaddirTest, RemovedAfterOpenIsNotFatal) {
@@ -96,7 +96,7 @@ TEST_F(ReaddirTest, RemovedAfterOpenIsNotFatal) {
 
 TEST_F(ReaddirTest, TellAndSeek) {
   ASSERT_OK(mkdir("d", 0755));
-  MakeMany("d", 0, 500);
+  MakeMany("d", 0, 300);
   DIR* dir = opendir("d");
   ASSERT_NE(nullptr, dir);
   std::vector<std::pair<long, std::string>> places;  // cookie before the entry, the entry
@@ -106,7 +106,7 @@ TEST_F(ReaddirTest, TellAndSeek) {
     if (entry == nullptr) break;
     places.emplace_back(place, entry->d_name);
   }
-  ASSERT_EQ(502u, places.size());
+  ASSERT_EQ(302u, places.size());
   for (size_t i = 0; i < places.size(); i += 7) {
     size_t at = (i * 37) % places.size();
     seekdir(dir, places[at].first);
@@ -115,18 +115,18 @@ TEST_F(ReaddirTest, TellAndSeek) {
     EXPECT_EQ(places[at].second, entry->d_name) << "after seekdir to place " << at;
   }
   // A cookie outlives the entries around it.
-  seekdir(dir, places[250].first);
-  for (size_t i = 100; i < 400; i++) {
-    if (i != 250 && places[i].second[0] != '.') {
+  seekdir(dir, places[150].first);
+  for (size_t i = 60; i < 240; i++) {
+    if (i != 150 && places[i].second[0] != '.') {
       ASSERT_OK(unlink(("d/" + places[i].second).c_str()));
     }
   }
   closedir(dir);
   dir = opendir("d");
-  seekdir(dir, places[250].first);
+  seekdir(dir, places[150].first);
   struct dirent* entry = readdir(dir);
   ASSERT_NE(nullptr, entry);
-  EXPECT_EQ(places[250].second, entry->d_name);
+  EXPECT_EQ(places[150].second, entry->d_name);
   closedir(dir);
 }
 
@@ -150,7 +150,7 @@ TEST_F(ReaddirTest, RewindSeesChanges) {
 
 TEST_F(ReaddirTest, TwoReaders) {
   ASSERT_OK(mkdir("d", 0755));
-  MakeMany("d", 0, 400);
+  MakeMany("d", 0, 200);
   DIR* a = opendir("d");
   DIR* b = opendir("d");
   ASSERT_TRUE(a != nullptr && b != nullptr);
@@ -160,8 +160,8 @@ TEST_F(ReaddirTest, TwoReaders) {
     if (count_a % 2 == 0 && readdir(b) != nullptr) count_b++;
   }
   while (readdir(b) != nullptr) count_b++;
-  EXPECT_EQ(402, count_a);
-  EXPECT_EQ(402, count_b);
+  EXPECT_EQ(202, count_a);
+  EXPECT_EQ(202, count_b);
   closedir(a);
   closedir(b);
 }
