@@ -18,6 +18,7 @@ constexpr size_t kTargetsMax = 1024;
 constexpr unsigned kTurnsPerClockRead = 16;  // while busy
 constexpr int kMonotonic = CLOCK_MONOTONIC;
 constexpr size_t kPollBatch = 64;
+constexpr uint64_t kCmLookMs = 20;  // connection events, while there is enough else to do
 
 class BlockInitiatorImpl final : public BlockInitiator {
  public:
@@ -44,10 +45,9 @@ class BlockInitiatorImpl final : public BlockInitiator {
 
  private:
   void Watch(int fd);
-  void TakeWakeUps();
   void HandleCmEvents();
   size_t HandleCompletions();
-  void HandleTime();
+  void HandleTime(bool woken);
   uint64_t NextDeadline() const;
   void SetTimer(uint64_t deadline_ms);
   TargetLink* LinkOf(const Connection* connection);
@@ -66,7 +66,9 @@ class BlockInitiatorImpl final : public BlockInitiator {
   std::vector<TargetLink*> table_;                         // by TargetLink::IndexOf
   std::function<void(uint32_t, const Status&)> callback_;
   unsigned turns_ = 0;
-  bool slept_ = true;  // since the last Poll
+  uint64_t cm_looked_ms_ = 0;
+  bool connecting_ = false;  // a link is: its events matter at once
+  bool slept_ = true;        // since the last Poll
 };
 
 BlockInitiatorImpl::~BlockInitiatorImpl() {
@@ -99,6 +101,7 @@ Status BlockInitiatorImpl::SetTarget(const TargetEndpoint& endpoint) {
     return Error(EINVAL, "target {} has no address: \"{}\" port {}", endpoint.name, endpoint.host, endpoint.port);
   }
   host_.now_ms = clock_->NowMs();
+  connecting_ = true;
   if (auto found = links_.find(endpoint.id); found != links_.end()) {
     found->second->SetEndpoint(endpoint);
     return Status::Ok();
@@ -154,10 +157,12 @@ void BlockInitiatorImpl::Kick() {
 }
 
 size_t BlockInitiatorImpl::Poll(std::vector<BlockCompletion>* done) {
-  if (slept_) TakeWakeUps();
-  HandleCompletions();
-  if (slept_ || ++turns_ % kTurnsPerClockRead == 0) HandleTime();
+  bool found = HandleCompletions() > 0;
+  // Every system call counts in the time of a command: what a sleep was ended for is looked for only
+  // when it was no completion.
+  bool woken = slept_ && !found;
   slept_ = false;
+  if (woken || ++turns_ % kTurnsPerClockRead == 0) HandleTime(woken);
   Kick();  // receives to post again, credits that came back
   size_t count = host_.done.size();
   done->insert(done->end(), host_.done.begin(), host_.done.end());
@@ -172,22 +177,6 @@ size_t BlockInitiatorImpl::Poll(std::vector<BlockCompletion>* done) {
   return count;
 }
 
-// After a sleep: which of the event sources fired. Their events are cleared so that the next sleep is one.
-void BlockInitiatorImpl::TakeWakeUps() {
-  std::array<epoll_event, 16> events;
-  int count = epoll_wait(epoll_fd_, events.data(), events.size(), 0);
-  for (int i = 0; i < count; i++) {
-    int fd = events[static_cast<size_t>(i)].data.fd;
-    if (fd == timer_fd_) {
-      uint64_t expirations;
-      if (read(timer_fd_, &expirations, sizeof expirations) > 0) timer_ms_ = UINT64_MAX;
-    }
-    for (const auto& port : ports_.all()) {
-      if (fd == port->completions->event_fd() && port->completions->TakeEvent()) port->armed = false;
-    }
-  }
-}
-
 size_t BlockInitiatorImpl::HandleCompletions() {
   std::array<WorkCompletion, kPollBatch> batch;
   size_t total = 0;
@@ -200,7 +189,6 @@ size_t BlockInitiatorImpl::HandleCompletions() {
         if (index < table_.size() && table_[index]) table_[index]->OnCompletion(batch[i]);
       }
       total += count;
-      if (count) port->stirred = true;
     } while (count == batch.size());
   }
   return total;
@@ -224,14 +212,23 @@ TargetLink* BlockInitiatorImpl::LinkOf(const Connection* connection) {
   return nullptr;
 }
 
-// Once per millisecond, or after a sleep: connection events and time limits.
-void BlockInitiatorImpl::HandleTime() {
+// Once per millisecond, and when a sleep was ended for something else than a completion.
+void BlockInitiatorImpl::HandleTime(bool woken) {
   uint64_t now_ms = clock_->NowMs();
-  if (now_ms == host_.now_ms && !slept_) return;
+  if (now_ms == host_.now_ms && !woken) return;
   host_.now_ms = now_ms;
-  HandleCmEvents();
+  if (woken && timer_ms_ <= now_ms) {
+    uint64_t expirations;
+    if (read(timer_fd_, &expirations, sizeof expirations) > 0) timer_ms_ = UINT64_MAX;
+  }
+  if (woken || connecting_ || now_ms >= cm_looked_ms_ + kCmLookMs) {
+    cm_looked_ms_ = now_ms;
+    HandleCmEvents();
+  }
+  connecting_ = false;
   for (auto& [id, link] : links_) {
     if (link->deadline_ms() <= now_ms) link->OnTime();
+    connecting_ = connecting_ || link->connecting();
   }
 }
 
@@ -254,11 +251,10 @@ bool BlockInitiatorImpl::ArmNotify() {
   slept_ = true;
   Kick();
   for (const auto& port : ports_.all()) {
-    if (port->armed && port->stirred && port->completions->TakeEvent()) port->armed = false;
+    if (port->armed && port->completions->TakeEvent()) port->armed = false;
     if (port->armed) continue;
     if (!port->completions->Arm().ok()) return false;
     port->armed = true;
-    port->stirred = false;
   }
   if (HandleCompletions() || !host_.done.empty() || !host_.news.empty()) return false;
   uint64_t deadline_ms = NextDeadline();

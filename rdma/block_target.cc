@@ -15,6 +15,7 @@ namespace {
 constexpr int kBacklog = 128;
 constexpr unsigned kTurnsPerClockRead = 16;
 constexpr size_t kPollBatch = 64;
+constexpr uint64_t kCmLookMs = 5;    // connection events, while there is enough else to do
 constexpr uint64_t kCheckMs = 1000;  // how often time limits are looked at
 
 Status Check(const BlockTargetOptions& options) {
@@ -92,20 +93,16 @@ void BlockTargetEngine::Watch(int fd) {
 }
 
 size_t BlockTargetEngine::Poll() {
-  if (slept_) TakeWakeUps();
   size_t work = HandleWorkCompletions();
   backend_->Kick();
   work += HandleBackend();
   FlushSends();
-  if (slept_ || ++turns_ % kTurnsPerClockRead == 0) HandleTime();
+  // Every system call counts in the time of a command: what a sleep was ended for is looked for only
+  // when it was no completion.
+  bool woken = slept_ && work == 0;
   slept_ = false;
+  if (woken || ++turns_ % kTurnsPerClockRead == 0) HandleTime(woken);
   return work;
-}
-
-void BlockTargetEngine::TakeWakeUps() {
-  for (const auto& port : ports_) {
-    if (port->armed && port->completions()->TakeEvent()) port->armed = false;
-  }
 }
 
 size_t BlockTargetEngine::HandleWorkCompletions() {
@@ -167,12 +164,15 @@ void BlockTargetEngine::Touch(ServedConnection* connection) {
   connection->touched = true;
 }
 
-void BlockTargetEngine::HandleTime() {
+void BlockTargetEngine::HandleTime(bool woken) {
   uint64_t now_ms = clock_->NowMs();
-  if (now_ms == now_ms_ && !slept_) return;
+  if (now_ms == now_ms_ && !woken) return;
   now_ms_ = now_ms;
-  HandleCmEvents();
-  FlushSends();
+  if (woken || now_ms >= cm_looked_ms_ + kCmLookMs) {
+    cm_looked_ms_ = now_ms;
+    HandleCmEvents();
+    FlushSends();
+  }
   if (now_ms_ < next_check_ms_) return;
   next_check_ms_ = now_ms_ + kCheckMs;
   std::vector<ServedConnection*> all;

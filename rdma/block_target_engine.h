@@ -54,10 +54,9 @@ class BlockTargetEngine final : public BlockTarget {
 
   // ---- the loop
   void Watch(int fd);
-  void TakeWakeUps();
   size_t HandleWorkCompletions();
   size_t HandleBackend();
-  void HandleTime();
+  void HandleTime(bool woken);
   void FlushSends();
 
   // ---- connections
@@ -101,6 +100,7 @@ class BlockTargetEngine final : public BlockTarget {
   const Clock* clock_;
   uint64_t now_ms_ = 0;
   uint64_t next_check_ms_ = 0;
+  uint64_t cm_looked_ms_ = 0;
   int epoll_fd_ = -1;
   unsigned turns_ = 0;
   bool slept_ = true;

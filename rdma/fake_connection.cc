@@ -16,7 +16,7 @@ uint32_t TotalBytes(const SendWork& work) {
 
 void Gather(const SendWork& work, uint8_t* to) {
   for (size_t i = 0; i < work.segments; i++) {
-    memcpy(to, work.segment[i].address, work.segment[i].bytes);
+    if (work.segment[i].bytes) memcpy(to, work.segment[i].address, work.segment[i].bytes);
     to += work.segment[i].bytes;
   }
 }

@@ -17,7 +17,6 @@ struct InitiatorPort {
   std::unique_ptr<CompletionQueue> completions;
   uint32_t free_entries = 0;  // of the completion queue, not promised to a connection
   bool armed = false;
-  bool stirred = false;  // completions came since it was armed: its event is there or about to come
 };
 
 // The ports of one initiator: a device gets another one when its completion queue is full.

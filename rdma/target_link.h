@@ -57,6 +57,7 @@ class TargetLink {
   void OnTime();                 // after now_ms moved
   uint64_t deadline_ms() const;  // when OnTime has something to do
 
+  bool connecting() const { return state_ != State::kUp && state_ != State::kFenced; }
   bool Owns(const Connection* connection) const { return connection_ && connection == connection_.get(); }
   static uint16_t IndexOf(uint64_t work_id) { return static_cast<uint16_t>(work_id >> 48); }
 
