@@ -35,14 +35,18 @@ remount
 ok cd "$dir"
 check "after a remount"
 
-step "renaming and removing every other one"
-for ((i = 0; i < count; i += 2)); do echo "file-$i"; done | xargs rm || fail "rm"
-for ((i = 1; i < 2000; i += 2)); do mv -T "file-$i" "renamed-$i" || fail "mv file-$i"; done &
-mover=$!
-[ "$(find . -mindepth 1 -printf x | wc -c)" -ge $((count / 2 - 1000)) ] || fail "the listing lost entries"
-wait "$mover" || fail "the renames failed"
-[ "$(find . -mindepth 1 -printf x | wc -c)" = $((count / 2)) ] || fail "wrong number of entries is left"
+step "listing while 1000 are renamed: the others are all seen, once"
+"$TOOLS/names" rename . file- renamed- 1000 &
+renamer=$!
+while kill -0 $renamer 2>/dev/null; do
+	[ "$(find . -name 'file-????' -printf x | wc -c)" = $((count - 1000)) ] || fail "the listing lost or doubled entries"
+done
+wait $renamer || fail "a rename failed"
 [ "$(find . -name 'renamed-*' -printf x | wc -c)" = 1000 ] || fail "renamed entries are missing"
+
+step "removing half of them"
+for ((i = 1000; i < count; i += 2)); do echo "file-$i"; done | xargs rm || fail "rm"
+[ "$(find . -mindepth 1 -printf x | wc -c)" = $((1000 + (count - 1000) / 2)) ] || fail "wrong number of entries is left"
 
 step "removing the rest"
 cd / || exit 1

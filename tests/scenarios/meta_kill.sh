@@ -31,24 +31,13 @@ wait $load || fail "cp saw an error"
 ok diff -r --no-dereference /usr/include/linux "$dir/tree"
 
 step "under operations that must happen once: mkdir, link, rename, unlink, O_EXCL, O_APPEND"
-once() (
-	cd "$dir" || exit 1
-	mkdir once && cd once || exit 1
-	for ((i = 0; i < 250; i++)); do
-		mkdir "d$i" && ln ../tree/types.h "l$i" && mv "d$i" "e$i" && rmdir "e$i" || exit 1
-		mv -n "l$i" "m$i" && rm "m$i" || exit 1
-		(set -C && : > "x$i") || exit 1
-		echo "$i" >> log || exit 1
-		[ $((i % 20)) -ne 0 ] || sync log || exit 1
-	done
-)
-once &
+ok mkdir "$dir/once"
+"$TOOLS/names" once "$dir/once" 800 &
 load=$!
 kill_meta 6 1 $load
 wait $load || fail "an operation was seen to fail"
-[ "$(stat -c %h "$dir/tree/types.h")" = 1 ] || fail "link count $(stat -c %h "$dir/tree/types.h")"
-seq 0 249 | cmp - "$dir/once/log" || fail "the log is not complete"
-[ "$(find "$dir/once" -name 'x*' | wc -l)" = 250 ] || fail "files are missing"
+seq 0 799 | cmp - "$dir/once/log" || fail "the log is not complete"
+[ "$(find "$dir/once" -name 'x*' | wc -l)" = 800 ] || fail "files are missing"
 
 step "under removal"
 rm -rf "$dir/tree" &

@@ -21,38 +21,11 @@ for mode in "${modes[@]}"; do
 done
 for pid in "${pids[@]}"; do wait "$pid" || fail "a writer failed beside the others"; done
 
-step "eight processes create, rename and remove in one directory"
-ok mkdir "$dir/many"
-pids=()
-for worker in {1..8}; do
-	(
-		cd "$dir/many" || exit 1
-		for i in {1..100}; do
-			echo "$worker-$i" > "new-$worker-$i" || exit 1
-			mv "new-$worker-$i" "kept-$worker-$i" || exit 1
-			echo x > "gone-$worker" && rm "gone-$worker" || exit 1
-		done
-	) &
-	pids+=($!)
-done
-for pid in "${pids[@]}"; do wait "$pid" || fail "a worker failed"; done
-
+step "eight processes create, link, rename and remove in one directory"
+ok mkdir "$dir/many" "$dir/fight"
+ok "$TOOLS/names" work "$dir/many" 8 60
 step "eight processes fight for the same names"
-pids=()
-for worker in {1..8}; do
-	(
-		cd "$dir/many" || exit 1
-		for i in {1..60}; do
-			mkdir "fight-$i" 2>/dev/null && echo "$i" >> "$SCRATCH/won-$worker"
-			ln "kept-1-$i" "link-$i" 2>/dev/null && echo "$i" >> "$SCRATCH/linked-$worker"
-		done
-		exit 0
-	) &
-	pids+=($!)
-done
-for pid in "${pids[@]}"; do wait "$pid"; done
-[ "$(cat "$SCRATCH"/won-* | wc -l)" = 60 ] || fail "mkdir of one name succeeded for more than one, or for none"
-[ "$(cat "$SCRATCH"/linked-* | wc -l)" = 60 ] || fail "link of one name succeeded for more than one, or for none"
+ok "$TOOLS/names" fight "$dir/fight" 8 80
 
 # check WHEN
 check() {
@@ -62,14 +35,14 @@ check() {
 		ok "$TOOLS/writers" --check "$mode" "$dir/$mode" 4 400
 		ok "$TOOLS/writers" --check "$mode" "$dir/together-$mode" 3 200
 	done
-	[ "$(find "$dir/many" -name 'kept-*' -printf x | wc -c)" = 800 ] || fail "$1: kept files are missing"
-	for worker in {1..8}; do
-		for i in {1..100}; do
+	[ "$(find "$dir/many" -type f -printf x | wc -c)" = 480 ] || fail "$1: wrong number of files"
+	for worker in {0..7}; do
+		for i in {0..59}; do
 			[ "$(< "$dir/many/kept-$worker-$i")" = "$worker-$i" ] || fail "$1: kept-$worker-$i is wrong"
 		done
 	done
-	[ "$(stat -c %h "$dir/many/kept-1-1")" = 2 ] || fail "$1: wrong link count"
-	[ "$(find "$dir/many" -name 'gone-*' -o -name 'new-*' | wc -l)" = 0 ] || fail "$1: removed files are there"
+	[ "$(stat -c %h "$dir/fight/prize")" = 81 ] || fail "$1: wrong link count"
+	[ "$(stat -c %h "$dir/fight")" = 82 ] || fail "$1: wrong link count of the directory"
 }
 check "everything is there"
 remount
