@@ -16,10 +16,11 @@ dir=$(realpath "$dir")
 say() { printf '  %-8s %s\n' "$@"; }
 die() { echo "kernel.sh: $*" >&2; exit 1; }
 
-# The package that the meta package of the series names, for example linux-image-6.12.9+deb12-amd64
+# The release that a meta package stands for, for example 6.12.9+deb12-amd64: Debian 12 has the
+# series beside its own 6.1, for Debian 13 it is the kernel.
 newest() {
-	apt-cache depends "linux-headers-$series-amd64" 2>/dev/null |
-		sed -n 's/^ *Depends: linux-headers-\(.*\)$/\1/p' | head -n 1
+	apt-cache depends "linux-headers-$series-amd64" linux-headers-amd64 2>/dev/null |
+		sed -n "s/^ *Depends: linux-headers-\($series\..*\)$/\1/p" | head -n 1
 }
 
 # Absolute paths and links inside the packages point to /usr; make them point into the tree.

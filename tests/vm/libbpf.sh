@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: MIT
 #
 # Takes from Debian's package linux-source-6.12, without installing it, what the kernel's headers
-# do not ship: libbpf (Debian 12's 1.1 cannot attach struct_ops of a module), a bpftool that
-# knows the same object files, and checkpatch.
+# do not ship: libbpf (Debian 12's 1.1 cannot attach struct_ops of a module; a newer system's 1.5
+# is taken as it is), a bpftool that knows the same object files, and checkpatch.
 #
 #   DIR/libbpf/include  DIR/libbpf/lib/libbpf.a  DIR/bin/bpftool  DIR/source/scripts/checkpatch.pl
 set -euo pipefail
@@ -40,10 +40,16 @@ fi
 say UNPACK "$package"
 tar -C "$dir/source" --strip-components=1 -xf "$archive" "${wanted[@]/#/$package/}"
 
-say BUILD libbpf
-make -s -C "$dir/source/tools/lib/bpf" -j"$(nproc)" OUTPUT="$dir/tmp/" BUILD_STATIC_ONLY=1 \
-	DESTDIR="$dir/libbpf" prefix= libdir=/lib install install_headers >"$dir/libbpf.log" 2>&1 ||
-	die "libbpf does not build: see $dir/libbpf.log"
+if pkg-config --atleast-version=1.5 libbpf 2>/dev/null; then
+	mkdir -p "$dir/libbpf/include" "$dir/libbpf/lib"
+	ln -s "$(pkg-config --variable=includedir libbpf)/bpf" "$dir/libbpf/include/bpf"
+	ln -s "$(pkg-config --variable=libdir libbpf)/libbpf.a" "$dir/libbpf/lib/libbpf.a"
+else
+	say BUILD libbpf
+	make -s -C "$dir/source/tools/lib/bpf" -j"$(nproc)" OUTPUT="$dir/tmp/" BUILD_STATIC_ONLY=1 \
+		DESTDIR="$dir/libbpf" prefix= libdir=/lib install install_headers >"$dir/libbpf.log" 2>&1 ||
+		die "libbpf does not build: see $dir/libbpf.log"
+fi
 
 say BUILD bpftool
 make -s -C "$dir/source/tools/bpf/bpftool" -j"$(nproc)" OUTPUT="$dir/tmp/" bootstrap >"$dir/bpftool.log" 2>&1 ||

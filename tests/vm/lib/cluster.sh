@@ -16,7 +16,7 @@ disk() {
 	local file=$run_dir/$1.disk
 	if [ ! -e "$file" ]; then
 		truncate -s "$2" "$file" || die "cannot make a disk of $2"
-		[ "$1" != meta ] || "$(command -v mke2fs || echo /sbin/mke2fs)" -q -t ext4 -F "$file" 2>> "$run_dir/mkfs.log" ||
+		[ "$1" != meta ] || "$(command -v mkfs.xfs || echo /sbin/mkfs.xfs)" -q -f "$file" 2>> "$run_dir/mkfs.log" ||
 			die "no file system on the disk of the metadata server: $run_dir/mkfs.log"
 	fi
 	disk_options+=(

@@ -41,8 +41,7 @@ start_guest() {
 		qemu-system-x86_64 -nodefaults -no-user-config -display none -no-reboot -name "weft-$name"
 		-machine q35 -smp "$cpus" -m "$memory"
 		-kernel "$kernel/vmlinuz" -initrd "$initramfs"
-		-append "console=ttyS0 loglevel=7 printk.time=1 panic=-1 oops=panic mitigations=off nokaslr tsc=reliable
- no_timer_check random.trust_cpu=on weft.name=$name weft.project=$project $kernel_args"
+		-append "console=ttyS0 loglevel=7 printk.time=1 panic=-1 oops=panic mitigations=off nokaslr tsc=reliable no_timer_check random.trust_cpu=on weft.name=$name weft.project=$project $kernel_args"
 		-chardev "file,id=console,path=$dir/console.log,append=on" -serial chardev:console
 		-chardev "pipe,id=monitor,path=$dir/monitor" -mon chardev=monitor,mode=readline
 		-object rng-random,id=rng,filename=/dev/urandom -device virtio-rng-pci,rng=rng
