@@ -26,7 +26,7 @@ mkdir -p "$(dirname "$stamp")"
 exec 9>"$stamp.lock"
 flock 9
 
-mapfile -t missing < <(comm -13 <(installed "$@") <(printf '%s\n' "$@" | sort))
+mapfile -t missing < <(comm -13 <(installed "$@") <(printf '%s\n' "$@" | sort -u))
 dir=$(dirname "$stamp")
 # The kernel and libbpf come from packages that are unpacked, not installed: apt must know them once.
 kernel_known() {
