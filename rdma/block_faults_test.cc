@@ -209,6 +209,22 @@ TEST_F(BlockFaults, SuccessorOfTheSameSessionReplaces) {
   EXPECT_EQ(Do(BlockOp::kRead, 0, 4096, 0), 4096);
 }
 
+TEST_F(BlockFaults, InitiatorsOfOneProcessLiveSideBySide) {
+  auto options = ClientOptions();
+  options.number.reset();
+  StartTarget();
+  StartClient(options);
+  auto second = *BlockInitiator::Create(client_verbs_.get(), options);
+  ASSERT_TRUE(second->SetTarget(Endpoint()).ok());
+  std::vector<BlockCompletion> done;
+  for (int i = 0; i < 100; i++) {
+    Pass(1);
+    second->Poll(&done);
+  }
+  EXPECT_EQ(target_->counters().connections, 2U);
+  EXPECT_EQ(states_.size(), 1U);
+}
+
 TEST_F(BlockFaults, AddressChangeAndRemoval) {
   Start();
   auto moved = TargetOptions();

@@ -49,6 +49,7 @@ class BlockFixture : public ::testing::Test {
     InitiatorOptions options{.memory = pool_.data(), .memory_bytes = pool_.size(), .session = 5, .cluster_key = key_};
     options.depth_per_target = 16;
     options.detect_ms = 5000;
+    options.number = 0;
     options.clock = &clock_;
     return options;
   }

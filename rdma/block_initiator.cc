@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <map>
 
+#include "rdma/session_number.h"
 #include "rdma/target_link.h"
 
 namespace weft::rdma {
@@ -27,6 +28,8 @@ class BlockInitiatorImpl final : public BlockInitiator {
     clock_ = options_.clock ? options_.clock : &steady_clock_;
     host_.options = &options_;
     host_.ports = &ports_;
+    if (!options_.number) session_number_.emplace(options_.session);
+    host_.number = options_.number ? *options_.number : session_number_->value();
     host_.now_ms = clock_->NowMs();
   }
   ~BlockInitiatorImpl() override;
@@ -53,6 +56,7 @@ class BlockInitiatorImpl final : public BlockInitiator {
   TargetLink* LinkOf(const Connection* connection);
 
   const InitiatorOptions options_;
+  std::optional<SessionNumber> session_number_;
   const SteadyClock steady_clock_;
   const Clock* clock_;
   int epoll_fd_ = -1;

@@ -21,6 +21,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -64,10 +65,10 @@ struct InitiatorOptions {
   std::vector<uint8_t> cluster_key;
   uint32_t depth_per_target = 128;  // commands in flight; more wait inside
   uint32_t detect_ms = 5000;
-  // Which of the session's initiators this is (one per thread: 0, 1, ...). A target ends the earlier
-  // connection of the same session and number, and waits for its I/O, before it serves a new one: what
-  // an agent that died had under way cannot land after what its successor sends.
-  uint32_t number = 0;
+  // Which of the session's initiators this is; none: the lowest number that is free in this process. A
+  // target ends the earlier connection of the same session and number, and waits for its I/O, before it
+  // serves a new one: what an agent that died had under way cannot land after what its successor sends.
+  std::optional<uint32_t> number;
   const Clock* clock = nullptr;  // nullptr: CLOCK_MONOTONIC; outlives the initiator
 };
 

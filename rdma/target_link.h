@@ -32,6 +32,7 @@ struct LinkHost {
   const InitiatorOptions* options = nullptr;
   CmChannel* channel = nullptr;
   InitiatorPorts* ports = nullptr;
+  uint32_t number = 0;               // see Connect
   uint64_t now_ms = 0;               // read once per turn
   std::vector<TargetLink*> stirred;  // have something to post; see TargetLink::Kick
   std::vector<BlockCompletion> done;

@@ -133,7 +133,7 @@ void TargetLink::OnResolved() {
   Connect connect{.session = host_->options->session,
                   .target = endpoint_.uuid,
                   .depth = static_cast<uint16_t>(depth_ + 1),
-                  .number = host_->options->number};
+                  .number = host_->number};
   RAND_bytes(connect.nonce.data(), static_cast<int>(connect.nonce.size()));
   Encode(connect, connect_bytes_);
   state_ = State::kConnecting;
