@@ -68,7 +68,7 @@ struct InitiatorOptions {
   // Which of the session's initiators this is; none: the lowest number that is free in this process. A
   // target ends the earlier connection of the same session and number, and waits for its I/O, before it
   // serves a new one: what an agent that died had under way cannot land after what its successor sends.
-  std::optional<uint32_t> number;
+  std::optional<uint32_t> number = std::nullopt;
   const Clock* clock = nullptr;  // nullptr: CLOCK_MONOTONIC; outlives the initiator
 };
 
