@@ -18,11 +18,18 @@ CLUSTER=${CLUSTER:-weft}
 SCRATCH=$(mktemp -d "${TMPDIR:-/tmp}/weft-scenario.XXXXXX")
 background_jobs=()
 
+# What still runs in the background is ended; what hangs in the kernel is not waited for.
+end_jobs() {
+	local left=50
+	mapfile -t -O "${#background_jobs[@]}" background_jobs < <(jobs -p)
+	[ "${#background_jobs[@]}" -eq 0 ] || kill "${background_jobs[@]}" 2>/dev/null
+	while [ -n "$(jobs -rp)" ] && [ $((left--)) -gt 0 ]; do sleep 0.1; done
+}
+
 finish() {
 	local status=$?
 	trap - EXIT
-	[ ${#background_jobs[@]} -eq 0 ] || kill "${background_jobs[@]}" 2>/dev/null
-	wait
+	end_jobs
 	rm -rf "$SCRATCH"
 	exit "$status"
 }

@@ -126,7 +126,7 @@ refused 'bad.toml' mount.weft other here -o "config=$SCRATCH/bad.toml"
 step "an agent with the wrong key"
 ( exec weftd --cluster other --meta "$second" --key wrong.key 2> wrong.log ) &
 wrong=$!
-background_jobs+=($wrong)
+background_jobs+=("$wrong")
 wait_for 20 grep -Eqi 'key' wrong.log || fail "nothing about the key in the agent's log: $(cat wrong.log)"
 step "it says: $(grep -Ei -m 1 key wrong.log | cut -c 1-200)"
 kill $wrong

@@ -14,9 +14,8 @@ ok mkdir small here
 ok mount -t tmpfs -o size=96M small small
 clean_up() {
 	umount -l "$SCRATCH/here" 2>/dev/null
-	[ ${#background_jobs[@]} -eq 0 ] || kill "${background_jobs[@]}" 2>/dev/null
 	pkill -f 'weftd --cluster small'
-	wait
+	end_jobs
 	umount -l "$SCRATCH/small" 2>/dev/null
 }
 trap 'status=$?; cd /; clean_up; (exit $status); finish' EXIT
