@@ -103,6 +103,8 @@ make_run_dir() {
 		mkdir -p "$run_dir" || exit 125
 	else
 		run_dir=$(mktemp -d "$project/build/vm/$(date +%m%d-%H%M%S)-XXXX") || exit 125
+		# failed runs of long ago are of no use to anybody
+		find "$project/build/vm" -mindepth 1 -maxdepth 1 -type d -name '[0-9]*-*-*' -mtime +7 -exec rm -rf {} +
 	fi
 	run_dir=$(realpath "$run_dir")
 }
