@@ -106,6 +106,7 @@ struct weft_fs {
 #define WEFT_INODE_DOUBT	0	/* a call was killed: ask for the attributes again */
 #define WEFT_INODE_LOADED	1	/* the extent map is in memory */
 #define WEFT_INODE_TOUCHED	2	/* times or size changed since the last commit began */
+#define WEFT_INODE_COMPLETE	3	/* a directory: all its names are in the dentry cache */
 
 enum weft_commit_state {
 	WEFT_COMMIT_IDLE,
@@ -204,6 +205,7 @@ int weft_getattr(struct mnt_idmap *idmap, const struct path *path, struct kstat 
 int weft_setattr(struct mnt_idmap *idmap, struct dentry *dentry, struct iattr *iattr);
 
 /* namei.c, dir.c, symlink.c, file.c, mapping.c */
+extern const struct dentry_operations weft_dentry_operations;
 extern const struct inode_operations weft_dir_inode_operations;
 extern const struct file_operations weft_dir_operations;
 extern const struct inode_operations weft_symlink_inode_operations;

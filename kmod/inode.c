@@ -218,6 +218,7 @@ void weft_inode_touch(struct inode *inode, s64 now_ns)
 void weft_inode_doubt(struct inode *inode)
 {
 	set_bit(WEFT_INODE_DOUBT, &WEFT_I(inode)->flags);
+	clear_bit(WEFT_INODE_COMPLETE, &WEFT_I(inode)->flags);
 }
 
 int weft_inode_settle(struct inode *inode)
@@ -338,9 +339,22 @@ int weft_getattr(struct mnt_idmap *idmap, const struct path *path, struct kstat 
 	return 0;
 }
 
-/* Times of a regular file are the kernel's: a commit tells them. */
+/*
+ * Times of a regular file are the kernel's: a commit tells them. The rest is the server's, unless it
+ * is set to what it is already.
+ */
 #define LAZY_ATTRS	(ATTR_ATIME | ATTR_MTIME | ATTR_CTIME)
-#define SERVER_ATTRS	(ATTR_MODE | ATTR_UID | ATTR_GID)
+
+static bool is_for_server(const struct inode *inode, const struct iattr *iattr)
+{
+	if (!S_ISREG(inode->i_mode))
+		return true;
+	if ((iattr->ia_valid & ATTR_MODE) && iattr->ia_mode != inode->i_mode)
+		return true;
+	if ((iattr->ia_valid & ATTR_UID) && !uid_eq(iattr->ia_uid, inode->i_uid))
+		return true;
+	return (iattr->ia_valid & ATTR_GID) && !gid_eq(iattr->ia_gid, inode->i_gid);
+}
 
 static int server_setattr(struct inode *inode, const struct iattr *iattr, struct weft_attr *attr)
 {
@@ -393,7 +407,7 @@ int weft_setattr(struct mnt_idmap *idmap, struct dentry *dentry, struct iattr *i
 		if (error)
 			return error;
 	}
-	if (iattr->ia_valid & SERVER_ATTRS || !S_ISREG(inode->i_mode)) {
+	if (is_for_server(inode, iattr)) {
 		error = server_setattr(inode, iattr, &attr);
 		if (error == -EINTR)
 			weft_inode_doubt(inode);

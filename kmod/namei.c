@@ -23,6 +23,29 @@ static void name_doubt(struct inode *dir, struct dentry *dentry)
 	d_drop(dentry);
 }
 
+/*
+ * A directory that this mount has made has all its names in the dentry cache, until the cache lets
+ * one of them go: then a name that is not there need not be asked for. d_lock is held; the mark is
+ * off before the name leaves the hash table.
+ */
+static void weft_d_prune(struct dentry *dentry)
+{
+	if (IS_ROOT(dentry) || d_unhashed(dentry) || d_really_is_negative(dentry))
+		return;
+	clear_bit(WEFT_INODE_COMPLETE, &WEFT_I(d_inode(dentry->d_parent))->flags);
+	smp_mb__after_atomic();
+}
+
+const struct dentry_operations weft_dentry_operations = {
+	.d_prune	= weft_d_prune,
+};
+
+static bool is_complete(struct inode *dir)
+{
+	smp_rmb();	/* the hash table was searched before: see weft_d_prune() */
+	return test_bit(WEFT_INODE_COMPLETE, &WEFT_I(dir)->flags);
+}
+
 static struct dentry *weft_lookup(struct inode *dir, struct dentry *dentry, unsigned int flags)
 {
 	struct weft_attr attr;
@@ -31,6 +54,8 @@ static struct dentry *weft_lookup(struct inode *dir, struct dentry *dentry, unsi
 
 	if (dentry->d_name.len > WEFT_NAME_MAX)
 		return ERR_PTR(-ENAMETOOLONG);
+	if (is_complete(dir))
+		return d_splice_alias(NULL, dentry);
 	error = weft_upcall_lookup(dir, &dentry->d_name, &attr);
 	if (error == -ENOENT)
 		return d_splice_alias(NULL, dentry);
@@ -71,8 +96,10 @@ static int create(struct mnt_idmap *idmap, struct inode *dir, struct dentry *den
 	if (target)
 		inode->i_link = kstrdup(target, GFP_KERNEL);	/* else it is asked for later */
 	dir_changed(dir, now_ns);
-	if (S_ISDIR(mode))
+	if (S_ISDIR(mode)) {
 		inc_nlink(dir);
+		set_bit(WEFT_INODE_COMPLETE, &WEFT_I(inode)->flags);
+	}
 	d_instantiate(dentry, inode);
 	return 0;
 }

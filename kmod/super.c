@@ -41,6 +41,11 @@ static int weft_sync_fs(struct super_block *sb, int wait)
 
 	if (!wait)
 		return 0;
+	/*
+	 * The VFS has written all data and has waited for it last. Files grew and extents became
+	 * dirty by that: put these inodes into the committer's queue too.
+	 */
+	sync_inodes_sb(sb);
 	weft_commit_drain(fs);
 	weft_orphan_drain(fs);
 	return weft_pool_flush(fs->pool);
@@ -100,6 +105,7 @@ static void super_set_limits(struct super_block *sb)
 {
 	sb->s_magic = WEFT_SUPER_MAGIC;
 	sb->s_op = &weft_super_operations;
+	sb->s_d_op = &weft_dentry_operations;
 	sb->s_blocksize = WEFT_BLOCK_BYTES;
 	sb->s_blocksize_bits = WEFT_BLOCK_SHIFT;
 	sb->s_maxbytes = MAX_LFS_FILESIZE;
