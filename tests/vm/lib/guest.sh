@@ -64,7 +64,11 @@ start_guest() {
 	cat "$dir/tell.out" > /dev/null &
 	# no process but QEMU holds the other end of `alive`: end of file means that QEMU has ended
 	{ read -r _ < "$dir/alive.in"; echo "gone $name" >&"$events"; } &
-	"${qemu[@]}" </dev/null >> "$dir/qemu.log" 2>&1 {alive}> "$dir/alive.in" &
+	if [ -n "$shell" ] && [ "$name" = client1 ]; then
+		"${qemu[@]}" <&"$terminal" >&"$terminal" 2>> "$dir/qemu.log" {alive}> "$dir/alive.in" &
+	else
+		"${qemu[@]}" </dev/null >> "$dir/qemu.log" 2>&1 {alive}> "$dir/alive.in" &
+	fi
 	guest_pids[$name]=$!
 }
 
