@@ -156,9 +156,12 @@ static void finish(struct weft_fs *fs, struct weft_inode *wi)
 	bool release = false;
 
 	unstage(wi);
-	/* Nothing is lost yet: it stays dirty and is told later. */
-	if (error)
+	if (error) {
+		/* Nothing is lost yet: it stays dirty and is told later. */
 		__mark_inode_dirty(inode, I_DIRTY_DATASYNC);
+		pr_err_ratelimited("weft: cluster %s: inode %lu: commit failed with error %d\n",
+				   fs->cluster, inode->i_ino, error);
+	}
 	spin_lock(&committer->lock);
 	if (error) {
 		wi->commit_failed = wi->commit_running;
@@ -195,15 +198,49 @@ static void finish_all(struct weft_fs *fs, struct list_head *files, int error)
 		finish(fs, wi);
 }
 
-/* Packs and sends messages until all files have been told. */
+/* Puts files into the message until it is full. Returns true when the last one went in whole. */
+static bool pack_files(struct weft_upcall_commit *message, struct list_head *files, u32 files_max,
+		       struct list_head *packed)
+{
+	struct weft_inode *wi;
+
+	while (files_max-- && (wi = first_of(files))) {
+		if (!pack(message, wi))
+			return false;
+		list_move_tail(&wi->commit_link, packed);
+	}
+	return true;
+}
+
+/* What a message told of these files is to be told once more, file by file. Returns how many. */
+static u32 unpack_files(struct list_head *packed, struct list_head *files)
+{
+	struct weft_inode *wi;
+	u32 count = 0;
+
+	list_for_each_entry(wi, packed, commit_link) {
+		down_write(&wi->extents.lock);
+		weft_extents_unsend(&wi->extents);
+		up_write(&wi->extents.lock);
+		count++;
+	}
+	list_splice_init(packed, files);
+	return count;
+}
+
+/*
+ * Packs and sends messages until all files have been told. The server takes a message whole or not
+ * at all: when it refuses one, the files are told one by one, so that the one to blame keeps no
+ * other from being committed.
+ */
 static void tell_files(struct weft_fs *fs, struct list_head *files)
 {
 	struct weft_upcall_commit message;
-	struct weft_inode *wi;
+	u32 alone = 0;
 	LIST_HEAD(packed);
 
-	while ((wi = first_of(files))) {
-		bool all = true;
+	while (!list_empty(files)) {
+		bool whole;
 		int error;
 
 		error = weft_upcall_commit_begin(&message, fs);
@@ -211,17 +248,17 @@ static void tell_files(struct weft_fs *fs, struct list_head *files)
 			finish_all(fs, files, error);
 			return;
 		}
-		while ((wi = first_of(files)) && all) {
-			all = pack(&message, wi);
-			if (all)
-				list_move_tail(&wi->commit_link, &packed);
-		}
+		whole = pack_files(&message, files, alone ? 1 : U32_MAX, &packed);
 		error = weft_upcall_commit_send(&message);
-		/* The file that did not fit has a part of its extents in this message. */
-		if (error && !all) {
-			wi->staged_error = error;
-			list_move_tail(&wi->commit_link, &packed);
+		/* Of the file that did not fit whole, this message has a part. */
+		if (error && !whole)
+			list_move_tail(&first_of(files)->commit_link, &packed);
+		if (error && error != -EIO && !list_is_singular(&packed)) {
+			alone = unpack_files(&packed, files);
+			continue;
 		}
+		if (alone && !list_empty(&packed))
+			alone--;
 		finish_all(fs, &packed, error);
 	}
 }

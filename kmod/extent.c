@@ -277,6 +277,12 @@ u32 weft_extents_send(struct weft_extent_map *map, struct weft_extent *out, u32 
 	return count;
 }
 
+void weft_extents_unsend(struct weft_extent_map *map)
+{
+	lockdep_assert_held_write(&map->lock);
+	list_splice_init(&map->sent, &map->staged);
+}
+
 void weft_extents_committed(struct weft_extent_map *map, bool success)
 {
 	struct weft_extent_node *extent;

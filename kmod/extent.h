@@ -110,6 +110,8 @@ bool weft_extents_drop(struct weft_extent_map *map, u64 block, u64 end, struct w
 bool weft_extents_stage(struct weft_extent_map *map);
 /* Copies up to `max` staged extents and counts them as sent. */
 u32 weft_extents_send(struct weft_extent_map *map, struct weft_extent *out, u32 max);
+/* What was sent is to be sent again. */
+void weft_extents_unsend(struct weft_extent_map *map);
 /* The commit has ended; without success everything of it is dirty again. */
 void weft_extents_committed(struct weft_extent_map *map, bool success);
 

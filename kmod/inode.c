@@ -340,8 +340,8 @@ int weft_getattr(struct mnt_idmap *idmap, const struct path *path, struct kstat 
 }
 
 /*
- * Times of a regular file are the kernel's: a commit tells them. The rest is the server's, unless it
- * is set to what it is already.
+ * Times of a regular file are the kernel's: a commit tells them. The rest is the server's, unless
+ * it is set to what it is already.
  */
 #define LAZY_ATTRS	(ATTR_ATIME | ATTR_MTIME | ATTR_CTIME)
 

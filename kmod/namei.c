@@ -33,7 +33,7 @@ static void weft_d_prune(struct dentry *dentry)
 	if (IS_ROOT(dentry) || d_unhashed(dentry) || d_really_is_negative(dentry))
 		return;
 	clear_bit(WEFT_INODE_COMPLETE, &WEFT_I(d_inode(dentry->d_parent))->flags);
-	smp_mb__after_atomic();
+	smp_mb__after_atomic();	/* the mark, then the hash table: see is_complete() */
 }
 
 const struct dentry_operations weft_dentry_operations = {
