@@ -15,31 +15,30 @@ rounds=${BENCH_ROUNDS:-3}
 seconds=${BENCH_SECONDS:-4}
 bench_bytes=$((256 << 20))
 address=${WEFT_RDMA_ADDRESS:?tests/vm/run sets it: the address of this guest on the RDMA network}
+rdma_device=$(basename /sys/class/infiniband/*)
 disk=${WEFT_SPARE_DISK:?tests/vm/run --disk sets it: a block device for the peers}
 
-measure_verbs() {
-	local rate device
-	device=$(basename /sys/class/infiniband/*)
-	ib_read_bw -d "$device" -R -s 1048576 -D "$seconds" >/dev/null 2>&1 &
-	local server=$!
-	until ss -Hltn 'sport = :18515' | grep -q .; do
-		kill -0 $server || die "ib_read_bw does not start on $device"
+# perftest TOOL ADDRESS ARGUMENT...: both ends of a perftest over rdma_cm; prints what the client says
+perftest() {
+	local tool=$1 server
+	shift
+	"$tool" -d "$rdma_device" -R "$@" > /dev/null 2>&1 &
+	server=$!
+	until rdma resource show cm_id | grep -q ':18515 .*state LISTEN'; do
+		kill -0 $server 2> /dev/null || die "$tool does not start on $rdma_device"
 	done
-	rate=$(ib_read_bw -d "$device" -R -s 1048576 -D "$seconds" --report_gbits "$address" | awk '$1 == 1048576 { print $4 }')
-	wait $server || true
-	[ -n "$rate" ] || die "ib_read_bw over $device gave no figure"
-	record verbs read_1m "$(awk "BEGIN { print $rate * 125 }")"
-	rate=$(measure_read_latency "$device") && record verbs read_4k "$rate"
+	"$tool" -d "$rdma_device" -R "$@" "$address"
+	wait $server || die "the server side of $tool failed"
 }
 
-measure_read_latency() {
-	ib_read_lat -d "$1" -R -s 4096 -n 2000 >/dev/null 2>&1 &
-	local server=$!
-	until ss -Hltn 'sport = :18515' | grep -q .; do
-		kill -0 $server || die "ib_read_lat does not start on $1"
-	done
-	ib_read_lat -d "$1" -R -s 4096 -n 2000 "$address" | awk '$1 == 4096 { print $6 }'
-	wait $server || true
+measure_verbs() {
+	local rate latency
+	rate=$(perftest ib_read_bw -s 1048576 -D "$seconds" --report_gbits | awk '$1 == 1048576 { print $4 }')
+	[ -n "$rate" ] || die "ib_read_bw over $rdma_device gave no figure"
+	record verbs read_1m "$(awk "BEGIN { print $rate * 125 }")"
+	latency=$(perftest ib_read_lat -s 4096 -n 2000 | awk '$1 == 4096 { print $6 }')
+	[ -n "$latency" ] || die "ib_read_lat over $rdma_device gave no figure"
+	record verbs read_4k "$latency"
 }
 
 note "laying out $((bench_bytes >> 20)) MiB on weft and on the peer's disk"
