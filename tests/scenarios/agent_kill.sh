@@ -3,7 +3,7 @@
 #
 # The agent is killed with -9 again and again, under a verified load, under a tree copy and while it
 # is being started: applications see a pause and no error, and every byte is right.
-# vm: --timeout 400
+# vm: --timeout 700
 . "$(dirname "$0")/../lib.sh"
 need_weft
 

@@ -3,7 +3,7 @@
 #
 # The metadata server is killed with -9 while a tree is copied, renamed and removed: a pause, no
 # error, nothing done twice, and what was synced is there.
-# vm: --timeout 400
+# vm: --timeout 700
 . "$(dirname "$0")/../lib.sh"
 need_weft
 

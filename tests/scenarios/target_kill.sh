@@ -3,7 +3,7 @@
 #
 # One of two targets is killed with -9 under a verified load: with two copies there is a pause and no
 # error; the copies on it are marked stale and not read any more, also when it comes back.
-# vm: --timeout 400
+# vm: --timeout 700
 . "$(dirname "$0")/../lib.sh"
 need_weft
 
