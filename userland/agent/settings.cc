@@ -13,6 +13,8 @@ namespace weft::agent {
 namespace {
 
 constexpr int64_t kSpinMaxUs = 1'000'000;
+constexpr unsigned kSmallMachineCpus = 2;  // where looking for more takes the CPU from the kernel's own work
+constexpr std::chrono::microseconds kSpin{50};
 constexpr int64_t kDetectMinMs = 100;
 constexpr int64_t kDetectMaxMs = 600'000;
 constexpr int64_t kConnectionsMax = 16;
@@ -36,7 +38,7 @@ Status ReadSettings(const std::string& path, Settings* settings) {
   config->Read("queues", &settings->queues, 0, WEFT_QUEUES_MAX);
   config->ReadBytes("pool_bytes", &settings->pool_bytes, 0, WEFT_POOL_BYTES_MAX);
   config->Read("depth", &settings->depth, 0, WEFT_DEPTH_MAX);
-  config->Read("spin_us", &settings->spin_us, 0, kSpinMaxUs);
+  config->Read("spin_us", &settings->spin_us, -1, kSpinMaxUs);
   config->Read("detect_ms", &settings->detect_ms, kDetectMinMs, kDetectMaxMs);
   config->Read("meta_connections", &settings->meta_connections, 1, kConnectionsMax);
   return config->Finish();
@@ -47,7 +49,7 @@ Status CheckSettings(const Settings& settings) {
   if (settings.key.empty()) return Error(EINVAL, "no cluster key is named; give --key FILE");
   for (Status s :
        {CheckRange("queues", settings.queues, 0, WEFT_QUEUES_MAX),
-        CheckRange("depth", settings.depth, 0, WEFT_DEPTH_MAX), CheckRange("spin_us", settings.spin_us, 0, kSpinMaxUs),
+        CheckRange("depth", settings.depth, 0, WEFT_DEPTH_MAX), CheckRange("spin_us", settings.spin_us, -1, kSpinMaxUs),
         CheckRange("detect_ms", settings.detect_ms, kDetectMinMs, kDetectMaxMs),
         CheckRange("meta_connections", settings.meta_connections, 1, kConnectionsMax)}) {
     if (!s.ok()) return s;
@@ -66,6 +68,11 @@ Status CheckSettings(const Settings& settings) {
 uint32_t QueueCount(const Settings& settings) {
   if (settings.queues > 0) return static_cast<uint32_t>(settings.queues);
   return std::clamp<uint32_t>(std::thread::hardware_concurrency() / kCpusPerQueue, 1, WEFT_QUEUES_MAX);
+}
+
+std::chrono::microseconds SpinTime(const Settings& settings) {
+  if (settings.spin_us >= 0) return std::chrono::microseconds(settings.spin_us);
+  return std::thread::hardware_concurrency() <= kSmallMachineCpus ? std::chrono::microseconds(0) : kSpin;
 }
 
 }  // namespace weft::agent

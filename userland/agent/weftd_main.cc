@@ -43,7 +43,8 @@ po::options_description Options(CommandLine* line) {
       "queues", po::value(&s.queues), "threads for block requests (default: one for each 4 CPUs)")(
       "pool", po::value(&line->pool), "size of the kernel's buffer pool, such as 64MiB (default: the kernel's choice)")(
       "depth", po::value(&s.depth), "unfinished requests, a power of two (default: the kernel's choice)")(
-      "spin-us", po::value(&s.spin_us), "microseconds to look for more work before sleeping")(
+      "spin-us", po::value(&s.spin_us),
+      "microseconds to look for more work before sleeping (default: by the CPUs of the host)")(
       "detect-ms", po::value(&s.detect_ms), "a target out of reach for so long is down (default 5000)")(
       "meta-connections", po::value(&s.meta_connections), "connections to the metadata server (default 2)");
   return options;
@@ -103,7 +104,7 @@ Status Serve(const CommandLine& line, const Settings& settings, SignalWaiter* si
   options.meta = *meta;
   options.host = HostName();
   options.meta_connections = static_cast<size_t>(settings.meta_connections);
-  options.spin = std::chrono::microseconds(settings.spin_us);
+  options.spin = SpinTime(settings);
   options.detect = std::chrono::milliseconds(settings.detect_ms);
   auto make_initiator = [&](std::span<std::byte> pool, uint64_t session) {
     rdma::InitiatorOptions initiator;
