@@ -50,7 +50,7 @@ static struct weft_agent *agent_alloc(struct weft_channel *ch, u32 queues)
 	return agent;
 }
 
-/* Becomes the channel's agent, once the one before, if it is dying, has let go of its control fd. */
+/* Becomes the channel's agent, once the one before, if it is dying, has closed its control fd. */
 static int agent_enter(struct weft_agent *agent, unsigned long deadline)
 {
 	struct weft_channel *ch = agent->channel;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * One attachment of an agent to a channel: its epoch and its queues. Refcounted by the control fd and
- * the queue fds. It is dead as soon as one of them is released; the channel takes the next agent when
- * the control fd is.
+ * One attachment of an agent to a channel: its epoch and its queues. Refcounted by the control
+ * fd and the queue fds. It is dead as soon as one of them is released; the channel takes the
+ * next agent when the control fd is.
  */
 #ifndef _WEFT_AGENT_H
 #define _WEFT_AGENT_H
@@ -25,8 +25,8 @@ struct weft_agent {
 };
 
 /*
- * Waits, killable, until the one before is gone and nothing of it is registered any more. Fills in the
- * out fields of args.
+ * Waits, killable, until the one before is gone and nothing of it is registered any more. Fills
+ * in the out fields of args.
  */
 struct weft_agent *weft_agent_attach(struct weft_ioc_attach *args);
 /* The queue with a reference to the agent: once. -EBUSY, -EINVAL, -ESHUTDOWN. */

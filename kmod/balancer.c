@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The policy pointer is read under RCU. Attaching, replacing and detaching are serialised by a mutex;
- * a policy with too many faults is taken out by whoever counts the last one, with a cmpxchg, because
- * that may be any context.
+ * The policy pointer is read under RCU. Attaching, replacing and detaching are serialised by a
+ * mutex; a policy with too many faults is taken out by whoever counts the last one, with a
+ * cmpxchg, because that may be any context.
  */
 #include <linux/mutex.h>
 #include <linux/percpu.h>
@@ -13,8 +13,8 @@
 
 #define BUILTIN_NAME	"round_robin"
 
-static struct weft_balancer_ops __rcu *policy;	/* written under policy_lock or by cmpxchg to NULL */
-static DEFINE_MUTEX(policy_lock);
+static DEFINE_MUTEX(policy_lock);	/* writing policy, but for a cmpxchg to NULL */
+static struct weft_balancer_ops __rcu *policy;
 static atomic_t policy_faults;		/* of the policy in force */
 static atomic64_t all_faults;
 static DEFINE_PER_CPU(u64, picks);
@@ -22,8 +22,9 @@ static DEFINE_PER_CPU(u32, turn);	/* of the built-in round robin */
 static DEFINE_PER_CPU(u32, asked_cluster);
 
 /*
- * From here to policy_leave() weft_target_stat() knows which cluster is meant. Without preemption: the
- * number belongs to the CPU, and another task must not ask its own question in between.
+ * From here to policy_leave() weft_target_stat() knows which cluster is meant. Without
+ * preemption: the number belongs to the CPU, and another task must not ask its own question in
+ * between.
  */
 static struct weft_balancer_ops *policy_enter(u32 cluster)
 {
@@ -46,13 +47,14 @@ u32 weft_balancer_cluster(void)
 }
 
 /* An illegal answer: the built-in choice is used, and after some of them always. */
-static void policy_fault(struct weft_balancer_ops *ops, const char *callback, s32 answer, u32 choices)
+static void policy_fault(struct weft_balancer_ops *ops, const char *callback, s32 answer,
+			 u32 choices)
 {
 	atomic64_inc(&all_faults);
 	if (atomic_inc_return(&policy_faults) != WEFT_BALANCER_FAULTS_MAX)
 		return;
 	if (cmpxchg((struct weft_balancer_ops __force **)&policy, ops, NULL) == ops)
-		pr_warn("weft: balancer policy %s detached after %d illegal answers (%s: %d of %u choices); " BUILTIN_NAME " is used instead\n",
+		pr_warn("weft: balancer policy %s detached after %d illegal answers (%s: %d of %u choices); using the built-in one\n",
 			ops->name, WEFT_BALANCER_FAULTS_MAX, callback, answer, choices);
 }
 
@@ -61,7 +63,8 @@ static u32 builtin_pick(u32 choices)
 	return this_cpu_inc_return(turn) % choices;
 }
 
-static u32 checked_pick(struct weft_balancer_ops *ops, const char *callback, s32 answer, u32 choices)
+static u32 checked_pick(struct weft_balancer_ops *ops, const char *callback, s32 answer,
+			u32 choices)
 {
 	if (answer < 0 || answer >= choices) {
 		policy_fault(ops, callback, answer, choices);
@@ -189,7 +192,7 @@ int weft_balancer_init(void)
 	return weft_balancer_bpf_init();
 }
 
-/* The kernel forgets struct_ops and kfuncs with the module's BTF; an attached policy pins the module. */
+/* The kernel forgets struct_ops and kfuncs with the module's BTF. An attached policy pins it. */
 void weft_balancer_exit(void)
 {
 	WARN_ON_ONCE(rcu_access_pointer(policy));

@@ -24,7 +24,7 @@ struct weft_io {
 	u32 op;				/* WEFT_OP_* */
 	u32 nr;				/* legal choices: targets[0 .. nr - 1] */
 	u32 targets[WEFT_COPIES_MAX];	/* target ids of the in-sync copies */
-	u32 cluster;			/* number of the cluster on this host; target ids are its own */
+	u32 cluster;			/* its number on this host; target ids are its own */
 };
 
 /* Space that new data may be written to. */
@@ -58,8 +58,8 @@ struct weft_done {
 /*
  * What the kfunc
  *	int weft_target_stat(u32 id, struct weft_target_stat *stat, u32 stat__sz)
- * tells: 0 after filling in the first stat__sz bytes (a policy built against a shorter struct gets what it
- * knows), -ENOENT: no such target.
+ * tells: 0 after filling in the first stat__sz bytes (a policy built against a shorter struct
+ * gets what it knows), -ENOENT: no such target.
  */
 struct weft_target_stat {
 	u32 id;

@@ -11,8 +11,8 @@
 
 #define GRACE_TICK_MS	250	/* how late a soft mount's request may fail */
 
-DEFINE_MUTEX(weft_channels_lock);
-static LIST_HEAD(channels);		/* weft_channels_lock */
+DEFINE_MUTEX(weft_channels_lock);	/* the list, and that names in it are unique */
+static LIST_HEAD(channels);
 static DEFINE_XARRAY_ALLOC1(numbers);	/* number -> channel, for readers under RCU */
 
 static void channel_grace(struct work_struct *work);
@@ -171,7 +171,8 @@ void weft_channel_start_grace(struct weft_channel *ch)
 /* Fails what a soft mount has waited for longer than its grace. Runs while no agent is live. */
 static void channel_grace(struct work_struct *work)
 {
-	struct weft_channel *ch = container_of(to_delayed_work(work), struct weft_channel, grace_work);
+	struct delayed_work *grace = to_delayed_work(work);
+	struct weft_channel *ch = container_of(grace, struct weft_channel, grace_work);
 	unsigned long since;
 	bool over;
 

@@ -33,17 +33,17 @@ void weft_channel_abort(struct weft_channel *ch);
 #define WEFT_CALL_ZEROED	512	/* bytes: more than any operation's fixed part */
 
 /*
- * A metadata call. Do not hold one while waiting for I/O or for another call: the failure of a write is
- * itself settled by a call. Begin takes a message slot (waits for one); req is zeroed, op, length, ino and
- * now_ns are the caller's to fill (length by weft_call_send). Send returns the bytes of the answer in
- * rep, which stays valid until end, or -errno. After -EINTR the channel owns the slot until the answer
- * is in; whether the operation was executed is unknown: the caller must drop what it had cached of it.
- * Only weft_call_end() may follow.
+ * A metadata call. Do not hold one while waiting for I/O or for another call: the failure of a
+ * write is itself settled by a call. Begin takes a message slot (waits for one); req is zeroed,
+ * op, length, ino and now_ns are the caller's to fill (length by weft_call_send). Send returns
+ * the bytes of the answer in rep, which stays valid until end, or -errno. After -EINTR the
+ * channel owns the slot until the answer is in; whether the operation was executed is unknown:
+ * the caller must drop what it had cached of it. Only weft_call_end() may follow.
  */
 struct weft_call {
-	struct weft_meta_req *req;	/* WEFT_META_REQ_BYTES, of which WEFT_CALL_ZEROED are zeroed */
+	struct weft_meta_req *req;	/* WEFT_META_REQ_BYTES; WEFT_CALL_ZEROED are zeroed */
 	void *args;			/* behind req: the operation's own struct */
-	const void *rep;		/* WEFT_META_REP_BYTES, written by the agent: copy before checking */
+	const void *rep;		/* WEFT_META_REP_BYTES, the agent's: copy before checking */
 	struct weft_slot *slot;		/* the channel's */
 	struct weft_channel *ch;
 	u32 flags;

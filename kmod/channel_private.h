@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The inside of a channel, for the files that make it up: agent.c, call.c, channel.c, chunk.c, device.c,
- * request.c, sysfs.c, target.c and the pool disk.
+ * The inside of a channel, for the files that make it up: agent.c, call.c, channel.c, chunk.c,
+ * device.c, request.c, sysfs.c, target.c and the pool disk.
  *
- * A channel belongs to a cluster. It is born when an agent first attaches and lives while an agent is
- * attached or somebody holds it by weft_channel_get(); so a mount keeps it, with all its requests and
- * buffers, over the death of its agent.
+ * A channel belongs to a cluster. It is born when an agent first attaches and lives while an
+ * agent is attached or somebody holds it by weft_channel_get(); so a mount keeps it, with all
+ * its requests and buffers, over the death of its agent.
  */
 #ifndef _WEFT_CHANNEL_PRIVATE_H
 #define _WEFT_CHANNEL_PRIVATE_H

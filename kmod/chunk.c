@@ -44,7 +44,8 @@ static int map_find(const struct weft_chunk_map *map, const struct weft_chunk_ma
 }
 
 /* Bits of copies of `from` as bits of `map`; only of those that are in sync there. */
-static u32 map_translate(const struct weft_chunk_map *map, const struct weft_chunk_map *from, u32 mask)
+static u32 map_translate(const struct weft_chunk_map *map, const struct weft_chunk_map *from,
+			 u32 mask)
 {
 	u32 i, result = 0;
 
@@ -131,7 +132,8 @@ static int store_chunk(struct weft_pool *pool, const struct weft_chunk *chunk)
 	return 0;
 }
 
-static int parse_chunks(struct weft_pool *pool, const void *rep, ssize_t bytes, u64 first, u32 count)
+static int parse_chunks(struct weft_pool *pool, const void *rep, ssize_t bytes, u64 first,
+			u32 count)
 {
 	const struct weft_get_chunks_rep *answer = rep;
 	struct weft_chunk chunk;
@@ -144,7 +146,8 @@ static int parse_chunks(struct weft_pool *pool, const void *rep, ssize_t bytes, 
 	if (found > count || bytes < (ssize_t)struct_size(answer, chunks, found))
 		return -EPROTO;
 	for (i = 0; i < found; i++) {
-		memcpy(&chunk, &answer->chunks[i], sizeof(chunk));	/* the agent may change it */
+		/* copied first: the agent may change it */
+		memcpy(&chunk, &answer->chunks[i], sizeof(chunk));
 		ret = check_chunk(pool, &chunk, first, count);
 		if (!ret)
 			ret = store_chunk(pool, &chunk);

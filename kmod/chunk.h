@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The chunk map: where the copies of each chunk are and which of them are in sync. Entries come from the
- * metadata server when they are first needed and stay until the pool disk is destroyed; what is in them
- * changes when a copy goes stale or the map is fetched again, and only to a higher version.
+ * The chunk map: where the copies of each chunk are and which of them are in sync. Entries come
+ * from the metadata server when they are first needed and stay until the pool disk is destroyed;
+ * what is in them changes when a copy goes stale or the map is fetched again, and only to a
+ * higher version.
  *
- * Each entry also knows which copies hold acknowledged writes that have not been flushed (`unflushed`)
- * or are just being flushed (`flushing`). An entry with unflushed writes is on pool->unflushed.
+ * Each entry also knows which copies hold acknowledged writes that have not been flushed
+ * (`unflushed`) or are just being flushed (`flushing`). An entry with unflushed writes is on
+ * pool->unflushed.
  *
  * Locks: chunk->lock, then pool->flush_lock. pool->stale_lock is held over an upcall.
  */
@@ -47,16 +49,16 @@ void weft_chunk_read_map(struct weft_chunk_entry *entry, struct weft_chunk_map *
 u32 weft_chunk_in_sync(const struct weft_chunk_map *map);
 
 /*
- * The copies `ok` of `sent` (bit masks) have taken a write. True: all copies that are in sync now have
- * it, it may be acknowledged; a flush will make it durable unless it is so already. False: a copy came
- * into the map that was not written.
+ * The copies `ok` of `sent` (bit masks) have taken a write. True: all copies that are in sync
+ * now have it, it may be acknowledged; a flush will make it durable unless it is so already.
+ * False: a copy came into the map that was not written.
  */
 bool weft_chunk_written(struct weft_pool *pool, struct weft_chunk_entry *entry,
 			const struct weft_chunk_map *sent, u32 ok, bool durable);
 
 /*
- * Tells the metadata server that the copies `failed` of `seen` lack data. 0: none of them is in sync any
- * more. -EBUSY: they are the last ones. Or what the call said.
+ * Tells the metadata server that the copies `failed` of `seen` lack data. 0: none of them is in
+ * sync any more. -EBUSY: they are the last ones. Or what the call said.
  */
 int weft_chunk_mark_stale(struct weft_pool *pool, struct weft_chunk_entry *entry,
 			  const struct weft_chunk_map *seen, u32 failed);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * /dev/weft: file descriptors. A new one is nothing yet; ATTACH makes it a control fd, QUEUE a queue fd,
- * once and for all. `agent` and `queue` are written once, under the lock, and stay until release.
+ * /dev/weft: file descriptors. A new one is nothing yet; ATTACH makes it a control fd, QUEUE a
+ * queue fd, once and for all. `agent` and `queue` are written once, under the lock, and stay
+ * until release.
  */
 #include <linux/ctype.h>
 #include <linux/file.h>
@@ -51,10 +52,17 @@ static int device_release(struct inode *inode, struct file *file)
 	return 0;
 }
 
-/* What the file has become; pairs with the store-release of those who make it so. */
+/* What the file has become. */
 static struct weft_agent *file_agent(struct weft_file *wf)
 {
+	/* pairs with file_become(): who sees the agent sees the queue */
 	return smp_load_acquire(&wf->agent);
+}
+
+static void file_become(struct weft_file *wf, struct weft_agent *agent)
+{
+	/* pairs with file_agent() */
+	smp_store_release(&wf->agent, agent);
 }
 
 static bool name_is_valid(const char *name, size_t size)
@@ -105,7 +113,7 @@ static int ioc_attach(struct weft_file *wf, void __user *arg)
 		weft_agent_release_control(agent);
 		return -EFAULT;
 	}
-	smp_store_release(&wf->agent, agent);
+	file_become(wf, agent);
 	return 0;
 }
 
@@ -132,7 +140,7 @@ static int ioc_queue(struct weft_file *wf, void __user *arg)
 	}
 	ret = agent ? weft_agent_open_queue(agent, args.index, &wf->queue) : -EINVAL;
 	if (!ret)
-		smp_store_release(&wf->agent, agent);
+		file_become(wf, agent);
 	fdput(fd);
 	return ret;
 }

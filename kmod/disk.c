@@ -46,7 +46,7 @@ static struct gendisk *disk_alloc(struct weft_pool *pool)
 		.io_opt			= WEFT_IO_BYTES_MAX,
 		.max_hw_sectors		= WEFT_IO_BYTES_MAX >> SECTOR_SHIFT,
 		.chunk_sectors		= pool->chunk_blocks << BLOCK_SECTOR_SHIFT,
-		/* data is copied: neither its place in memory nor the number of its pieces matters */
+		/* data is copied: its place in memory and the number of its pieces do not matter */
 		.max_segments		= USHRT_MAX,
 		.max_segment_size	= UINT_MAX,
 		.dma_alignment		= 3,

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The inside of the pool disk: disk.c (the gendisk), transfer.c (a bio on its way to a chunk's copies),
- * flush.c (making acknowledged writes durable), chunk.c (the map).
+ * The inside of the pool disk: disk.c (the gendisk), transfer.c (a bio on its way to a chunk's
+ * copies), flush.c (making acknowledged writes durable), chunk.c (the map).
  *
- * Order in which a bio takes what it needs: chunk map, slot, tag. What is taken is given back when the
- * agent completes the requests, whatever else waits; each request is sent before the next tag is taken;
- * a transfer that waits for a target or the metadata server holds nothing but its bio. So nobody who
- * holds something waits for somebody who waits for it.
+ * Order in which a bio takes what it needs: chunk map, slot, tag. What is taken is given back
+ * when the agent completes the requests, whatever else waits; each request is sent before the
+ * next tag is taken; a transfer that waits for a target or the metadata server holds nothing but
+ * its bio. So nobody who holds something waits for somebody who waits for it.
  */
 #ifndef _WEFT_DISK_H
 #define _WEFT_DISK_H
@@ -34,11 +34,11 @@ struct weft_pool {
 	atomic_t transfer_count;
 	wait_queue_head_t idle;		/* transfer_count became 0 */
 
-	spinlock_t waiting_lock;
+	spinlock_t waiting_lock;	/* waiting */
 	struct list_head waiting;	/* transfers until retry_work runs */
 	struct delayed_work retry_work;
 
-	spinlock_t flush_lock;		/* unflushed, flush_bios, flushing */
+	spinlock_t flush_lock;		/* the next three */
 	struct list_head unflushed;	/* weft_chunk_entry.unflushed_node */
 	struct bio_list flush_bios;	/* with REQ_PREFLUSH, for the next round */
 	bool flushing;			/* a round is running */

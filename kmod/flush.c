@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Flushing: one round at a time for a pool, serving every bio that arrived before it began. A round
- * takes all chunks with unflushed writes and sends one FLUSH to each target that holds a copy of one.
+ * Flushing: one round at a time for a pool, serving every bio that arrived before it began. A
+ * round takes all chunks with unflushed writes and sends one FLUSH to each target that holds a
+ * copy of one.
  *
- * A target that fails the flush may have lost what it had acknowledged. Its copies of those chunks are
- * marked stale, which is enough as long as another copy is left that has been flushed. If it was the
- * last one: when it cannot be reached, the round waits for it like a write does; when it answered with
- * an error, the data may be gone and the callers are told, once (-EIO).
+ * A target that fails the flush may have lost what it had acknowledged. Its copies of those
+ * chunks are marked stale, which is enough as long as another copy is left that has been
+ * flushed. If it was the last one: when it cannot be reached, the round waits for it like a
+ * write does; when it answered with an error, the data may be gone and the callers are told,
+ * once (-EIO).
  */
 #include <linux/completion.h>
 #include <linux/jiffies.h>
@@ -114,7 +116,8 @@ static void collect_chunks(struct weft_pool *pool, struct list_head *chunks)
 
 	spin_lock(&pool->flush_lock);
 	list_splice_init(&pool->unflushed, &dirty);
-	while ((entry = list_first_entry_or_null(&dirty, struct weft_chunk_entry, unflushed_node))) {
+	while (!list_empty(&dirty)) {
+		entry = list_first_entry(&dirty, struct weft_chunk_entry, unflushed_node);
 		list_del_init(&entry->unflushed_node);
 		spin_unlock(&pool->flush_lock);
 		spin_lock(&entry->lock);
@@ -266,6 +269,14 @@ static void bio_flushed(struct weft_pool *pool, struct bio *bio, int error)
 	bio_endio(bio);
 }
 
+/* What they want durable may have been part of the round that has failed: they share its error. */
+static void take_late_bios(struct weft_pool *pool, struct bio_list *bios)
+{
+	spin_lock(&pool->flush_lock);
+	bio_list_merge_init(bios, &pool->flush_bios);
+	spin_unlock(&pool->flush_lock);
+}
+
 void weft_flush_work(struct work_struct *work)
 {
 	struct weft_pool *pool = container_of(work, struct weft_pool, flush_work);
@@ -283,6 +294,8 @@ void weft_flush_work(struct work_struct *work)
 		if (bio_list_empty(&bios))
 			break;
 		error = flush_round(pool);
+		if (error)
+			take_late_bios(pool, &bios);
 		while ((bio = bio_list_pop(&bios)))
 			bio_flushed(pool, bio, error);
 	}

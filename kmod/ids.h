@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * A bounded set of small integers (tags, slots) that are taken and put back, with waiting in order of
- * arrival. Two kinds of taker share a set; neither may hold all of it, so that each always makes
- * progress however busy the other is: WEFT_KIND_RESERVED is what memory reclaim waits for (writes,
- * commits), WEFT_KIND_NORMAL is everything else.
+ * A bounded set of small integers (tags, slots) that are taken and put back, with waiting in
+ * order of arrival. Two kinds of taker share a set; neither may hold all of it, so that each
+ * always makes progress however busy the other is: WEFT_KIND_RESERVED is what memory reclaim
+ * waits for (writes, commits), WEFT_KIND_NORMAL is everything else.
  *
  * Any thread may call these; takers that wait must be able to sleep.
  */

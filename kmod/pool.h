@@ -24,12 +24,12 @@ struct block_device *weft_pool_bdev(struct weft_pool *pool);
 u32 weft_pool_cluster(struct weft_pool *pool);
 
 /*
- * Fetch the map of the chunks under [block, block + blocks) unless it is cached, so that I/O to them
- * needs no upcall. May sleep; call it without folio locks.
+ * Fetch the map of the chunks under [block, block + blocks) unless it is cached, so that I/O to
+ * them needs no upcall. May sleep; call it without folio locks.
  */
 int weft_pool_load(struct weft_pool *pool, u64 block, u64 blocks);
 
-/* Target ids of the in-sync copies of the chunk under `block` (cached or 0); returns how many. Does not sleep. */
+/* Target ids of the in-sync copies under `block`; how many, 0: not cached. Does not sleep. */
 u32 weft_pool_targets(struct weft_pool *pool, u64 block, u32 targets[WEFT_COPIES_MAX]);
 
 /* Make everything acknowledged before durable on all targets. May sleep. */

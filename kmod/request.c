@@ -136,8 +136,8 @@ static bool request_send_live(struct weft_request *request)
 }
 
 /*
- * FAILING: tells the submitter, then frees the request, or leaves it ABANDONED while an agent may touch
- * its slot. The submitter may be freed by done().
+ * FAILING: tells the submitter, then frees the request, or leaves it ABANDONED while an agent
+ * may touch its slot. The submitter may be freed by done().
  */
 static void request_fail(struct weft_request *request)
 {

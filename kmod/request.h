@@ -6,24 +6,27 @@
  * Who owns a request:
  *   FREE       the channel; the tag can be taken.
  *   BUILT      the thread that took it and fills in sqe, slot, done. Nobody else looks at it.
- *   PARKED     the channel keeps it on channel->parked until an agent is ready. If `sent_epoch` is not
- *              0 a dead agent's registrations may still move data in its slot.
- *   SENT       the agent of attachment `sent_epoch` owns it. Ends by a checked completion (DONE), by
- *              the agent's death (PARKED), by the submitter or the channel giving up (ABANDONED,
- *              FAILING).
+ *   PARKED     the channel keeps it on channel->parked until an agent is ready. If `sent_epoch` is
+ *              not 0 a dead agent's registrations may still move data in its slot.
+ *   SENT       the agent of attachment `sent_epoch` owns it. Ends by a checked completion (DONE),
+ *              by the agent's death (PARKED), by the submitter or the channel giving up
+ *              (ABANDONED, FAILING).
  *   DONE       the thread that consumed the completion; it calls done() and frees it.
  *   FAILING    the thread that fails it (abort, soft mount's grace) is telling the submitter. A
  *              completion that comes meanwhile is consumed and remembered in `answered`.
  *   ABANDONED  the submitter knows nothing of it any more, but an agent may still touch the slot.
- *              Ends by its completion, or at the next attachment when nothing is registered any more.
+ *              Ends by its completion, or at the next attachment, when nothing is registered any
+ *              more.
  *
- * done() is called exactly once for a request that was sent and not abandoned by weft_request_abandon(),
- * without locks, in a context that may sleep, but it must not wait for anything that needs the agent:
- * it usually runs in one of the agent's own threads. The request is gone when done() returns. The result
- * is the agent's, or -ECANCELED: the channel gave up (umount -f, the grace of a soft mount is over).
+ * done() is called exactly once for a request that was sent and not abandoned by
+ * weft_request_abandon(), without locks, in a context that may sleep, but it must not wait for
+ * anything that needs the agent: it usually runs in one of the agent's own threads. The request
+ * is gone when done() returns. The result is the agent's, or -ECANCELED: the channel gave up
+ * (umount -f, the grace of a soft mount is over).
  *
- * Locks: channel->lock, then queue->lock, then request->lock. `state`, `answered` and `sent_epoch` need
- * request->lock; being put on or taken off channel->parked needs channel->lock as well.
+ * Locks: channel->lock, then queue->lock, then request->lock. `state`, `answered` and
+ * `sent_epoch` need request->lock; being put on or taken off channel->parked needs channel->lock
+ * as well.
  */
 #ifndef _WEFT_REQUEST_H
 #define _WEFT_REQUEST_H
@@ -52,7 +55,7 @@ enum weft_request_state {
 };
 
 struct weft_request {
-	spinlock_t lock;
+	spinlock_t lock;		/* state, answered, sent_epoch, generation */
 	enum weft_request_state state;
 	bool answered;
 	u32 sent_epoch;			/* the attachment that saw it last; 0: none */
@@ -84,8 +87,8 @@ void weft_request_send(struct weft_request *request);
 
 u64 weft_request_tag(const struct weft_request *request);
 /*
- * The submitter that sent `tag` gives up. True: done() will not be called. False: done() was called or
- * is being called by another thread.
+ * The submitter that sent `tag` gives up. True: done() will not be called. False: done() was
+ * called or is being called by another thread.
  */
 bool weft_request_abandon(struct weft_channel *ch, u64 tag);
 

@@ -7,7 +7,9 @@
 
 u64 weft_ring_bytes(u32 entries)
 {
-	return PAGE_ALIGN(PAGE_SIZE + entries * (sizeof(struct weft_sqe) + sizeof(struct weft_cqe)));
+	u64 entry_bytes = sizeof(struct weft_sqe) + sizeof(struct weft_cqe);
+
+	return PAGE_ALIGN(PAGE_SIZE + entries * entry_bytes);
 }
 
 int weft_queue_init(struct weft_queue *queue, u32 entries)
@@ -50,8 +52,8 @@ void weft_queue_push(struct weft_queue *queue, const struct weft_sqe *sqe)
 void weft_queue_kick(struct weft_queue *queue)
 {
 	/*
-	 * Pairs with the agent's barrier between setting NEED_WAKEUP and looking at sq_tail: either it
-	 * sees the new tail or the flag is seen here.
+	 * Pairs with the agent's barrier between setting NEED_WAKEUP and looking at sq_tail:
+	 * either it sees the new tail or the flag is seen here.
 	 */
 	smp_mb();
 	if (READ_ONCE(queue->ring->agent_flags) & WEFT_RING_NEED_WAKEUP)

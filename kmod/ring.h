@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * One queue of an attachment: the memory of its two rings, which the agent maps, and the kernel's own
- * idea of where it stands in them. The kernel writes what it owns and never reads it back; of what the
- * agent owns it reads the tail of the completion ring and copies each entry once.
+ * One queue of an attachment: the memory of its two rings, which the agent maps, and the
+ * kernel's own idea of where it stands in them. The kernel writes what it owns and never reads
+ * it back; of what the agent owns it reads the tail of the completion ring and copies each entry
+ * once.
  */
 #ifndef _WEFT_RING_H
 #define _WEFT_RING_H
@@ -21,7 +22,7 @@ struct weft_queue {
 	u64 bytes;
 	bool opened;			/* a queue fd names it; the channel's lock */
 
-	spinlock_t lock;		/* production: sq_tail, live; a request's lock nests inside */
+	spinlock_t lock;		/* production: sq_tail, live */
 	u32 sq_tail;
 	bool live;			/* requests may be put on it */
 
@@ -35,7 +36,7 @@ int weft_queue_init(struct weft_queue *queue, u32 entries);
 void weft_queue_free(struct weft_queue *queue);
 u64 weft_ring_bytes(u32 entries);
 
-/* queue->lock is held. Never full: an unfinished request owns a tag, and there are `entries` of them. */
+/* queue->lock is held. Never full: an unfinished request owns one of `entries` tags. */
 void weft_queue_push(struct weft_queue *queue, const struct weft_sqe *sqe);
 /* After a push: wakes the agent when it sleeps. */
 void weft_queue_kick(struct weft_queue *queue);

@@ -6,7 +6,7 @@
 #include "slot.h"
 
 #define FOLIO_ORDER_MAX		8	/* 1 MiB: few entries in the NIC's translation table */
-#define FOLIO_ORDER_MIN		1	/* large folios count their pins apart from other references */
+#define FOLIO_ORDER_MIN		1	/* large folios count their pins exactly */
 
 /* Share of the pool of the small and medium classes; the large slots get the rest. */
 #define SMALL_SHARE		16
@@ -55,7 +55,8 @@ static int buffer_alloc_pages(struct weft_buffer *buffer, unsigned long count)
 		return -ENOMEM;
 	while (buffer->page_count < count) {
 		unsigned long left = count - buffer->page_count;
-		struct folio *folio = alloc_folio(min_t(unsigned int, FOLIO_ORDER_MAX, ilog2(left)));
+		unsigned int order = min_t(unsigned int, FOLIO_ORDER_MAX, ilog2(left));
+		struct folio *folio = alloc_folio(order);
 		unsigned long i;
 
 		if (!folio) {
@@ -105,7 +106,8 @@ static int buffer_init_slots(struct weft_buffer *buffer)
 	if (ret)
 		return ret;
 	rest = buffer->bytes - offset - buffer->bytes / SMALL_SHARE - buffer->bytes / MEDIUM_SHARE;
-	ret = buffer_init_class(buffer, WEFT_SLOT_LARGE, rest / class_bytes[WEFT_SLOT_LARGE], &offset);
+	ret = buffer_init_class(buffer, WEFT_SLOT_LARGE, rest / class_bytes[WEFT_SLOT_LARGE],
+				&offset);
 	if (ret)
 		return ret;
 	ret = buffer_init_class(buffer, WEFT_SLOT_MEDIUM, medium_count, &offset);
@@ -188,7 +190,8 @@ void weft_buffer_expire(struct weft_buffer *buffer, unsigned long since, int err
 		weft_ids_expire(&buffer->classes[class].ids, since, error);
 }
 
-static struct weft_slot *slot_take(struct weft_slots *slots, enum weft_kind kind, enum weft_wait wait)
+static struct weft_slot *slot_take(struct weft_slots *slots, enum weft_kind kind,
+				   enum weft_wait wait)
 {
 	int id = weft_ids_take(&slots->ids, kind, wait);
 	struct weft_slot *slot;

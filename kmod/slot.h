@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The buffer pool of a channel and its slots. The pool is owned by the kernel: folios of at least two
- * pages (those count their pins exactly), one contiguous view for the kernel, and mapped into the agent.
- * It holds WEFT_META_SLOTS message slots (request half, answer half) and data slots in three sizes.
+ * The buffer pool of a channel and its slots. The pool is owned by the kernel: folios of at
+ * least two pages (those count their pins exactly), one contiguous view for the kernel, and
+ * mapped into the agent. It holds WEFT_META_SLOTS message slots (request half, answer half) and
+ * data slots in three sizes.
  *
- * A slot is refcounted: who took it holds one reference, and every request that names it holds another
- * one until no agent can touch the memory for it any more.
+ * A slot is refcounted: who took it holds one reference, and every request that names it holds
+ * another one until no agent can touch the memory for it any more.
  */
 #ifndef _WEFT_SLOT_H
 #define _WEFT_SLOT_H
@@ -49,13 +50,13 @@ struct weft_buffer {
 int weft_buffer_init(struct weft_buffer *buffer, u64 bytes);
 void weft_buffer_free(struct weft_buffer *buffer);
 
-/* Maps the pool into the agent; vma has its size. The pages outlive the pool while they are mapped. */
+/* Maps the pool into the agent; vma has its size. Pages outlive the pool while they are mapped. */
 int weft_buffer_mmap(struct weft_buffer *buffer, struct vm_area_struct *vma);
 
 /* Somebody may still move data into or out of the pool by DMA or through io_uring. */
 bool weft_buffer_is_pinned(const struct weft_buffer *buffer);
 
-/* All waiting for slots ends with `error` (0: goes on), or that of those who began before `since`. */
+/* Waiting for slots ends with `error` (0: goes on): all, or what began before `since`. */
 void weft_buffer_set_error(struct weft_buffer *buffer, int error);
 void weft_buffer_expire(struct weft_buffer *buffer, unsigned long since, int error);
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * An object that is removed waits until its last reader is gone: show functions may use it freely, but
- * must not take weft_channels_lock or targets_lock, which removal and creation hold.
+ * An object that is removed waits until its last reader is gone: show functions may use it
+ * freely, but must not take weft_channels_lock or targets_lock, which removal and creation hold.
  */
 #include <linux/fs.h>
 #include <linux/kobject.h>

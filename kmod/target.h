@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What the module knows of a target: what the agent told of it and what it has counted itself. A target
- * that was named once stays until its channel is freed, so a pointer to it needs no reference. Counters
- * may be updated from any context.
+ * What the module knows of a target: what the agent told of it and what it has counted itself. A
+ * target that was named once stays until its channel is freed, so a pointer to it needs no
+ * reference. Counters may be updated from any context.
  */
 #ifndef _WEFT_TARGET_H
 #define _WEFT_TARGET_H

@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A transfer is a bio on its way to the copies of one chunk.
- *
  * Write: the data is copied into one slot and sent to every copy that is in sync. When all have
- * answered, the write is acknowledged if every copy that is in sync now (weft_chunk_written(), under the
- * chunk's lock) has taken it. Otherwise
+ * answered, the write is acknowledged if every copy that is in sync now (weft_chunk_written(),
+ * under the chunk's lock) has taken it. Otherwise
  *
  *   some copies failed    they are marked stale at the metadata server first, then it looks again;
  *   all copies failed     it waits for a target to come back and sends the data again to all;
@@ -13,88 +11,40 @@
  *   -ESTALE               higher version of the chunk, or a later session: then it is in vain and
  *                         ends after some tries.
  *
- * So writes that race with a mark-stale of the same chunk are safe whatever the order: one that was sent
- * to the old copies is acknowledged against the new map; what it left on a copy that went stale meanwhile
- * is not read again before a resync. If of two writes one fails at A and one at B, the first to be marked
- * decides: the other one finds its failed copy to be the last in sync, waits, and writes it again.
+ * So writes that race with a mark-stale of the same chunk are safe whatever the order: one that
+ * was sent to the old copies is acknowledged against the new map; what it left on a copy that
+ * went stale meanwhile is not read again before a resync. If of two writes one fails at A and
+ * one at B, the first to be marked decides: the other one finds its failed copy to be the last
+ * in sync, waits, and writes it again.
  *
- * Read: one copy; when it fails another one, until all have been tried. A copy that answered with an
- * error will do so again: -EIO. One that could not be reached may come back: it waits.
+ * Read: one copy; when it fails another one, until all have been tried. A copy that answered
+ * with an error will do so again: -EIO. One that could not be reached may come back: it waits.
  *
- * Waiting: a transfer holds nothing but its bio; "again" takes a slot and the data anew (the page may
- * have changed, which is why it goes to all copies again). With `hard` for ever, with `soft` for the
- * grace period.
+ * Waiting: a transfer holds nothing but its bio; "again" takes a slot and the data anew (the
+ * page may have changed, which is why it goes to all copies again). With `hard` for ever, with
+ * `soft` for the grace period.
  */
 #include <linux/jiffies.h>
-#include <linux/ktime.h>
 #include <linux/slab.h>
 
 #include "channel_private.h"
-#include "chunk.h"
-#include "disk.h"
 #include "target.h"
+#include "transfer.h"
 
 #define TRANSFERS_RESERVED	64	/* of each pool, when memory is short */
 #define STALE_TRIES		8
 #define RETRY_MIN_MS		50
 #define RETRY_MAX_MS		2000
 
-enum transfer_next {
-	TRANSFER_SEND,
-	TRANSFER_MARK_STALE,
-	TRANSFER_FETCH_MAP,
-};
-
-struct weft_transfer {
-	struct weft_pool *pool;
-	struct bio *bio;
-	struct weft_chunk_entry *chunk;
-	u64 offset;			/* bytes into the chunk */
-	u32 length;
-	u32 op;				/* WEFT_OP_READ, _WRITE */
-
-	/* since it was sent last */
-	struct weft_chunk_map map;
-	struct weft_slot *slot;		/* NULL while it waits */
-	u64 start_ns;
-	u32 sent;			/* bit i: to copy i of map */
-	atomic_t pending;		/* answers that are missing */
-	int results[WEFT_COPIES_MAX];	/* 0 or -errno */
-
-	/* since the beginning */
-	u32 tried[WEFT_COPIES_MAX];	/* READ: ids of targets that failed */
-	u32 tried_count;
-	bool unreachable;		/* one of them may come back */
-	u32 stale_tries;
-	u32 waits;
-	unsigned long failed_at;	/* jiffies, when waits is not 0 */
-
-	enum transfer_next next;	/* what the work does */
-	struct work_struct work;
-	struct list_head node;		/* pool->waiting */
-};
-
 static struct kmem_cache *transfer_cache;
 struct workqueue_struct *weft_transfer_wq;
-
-static bool is_write(const struct weft_transfer *t)
-{
-	return t->op == WEFT_OP_WRITE;
-}
-
-static void transfer_put_slot(struct weft_transfer *t)
-{
-	if (t->slot)
-		weft_slot_put(t->slot);
-	t->slot = NULL;
-}
 
 static void transfer_end(struct weft_transfer *t, int error)
 {
 	struct weft_pool *pool = t->pool;
 	struct bio *bio = t->bio;
 
-	transfer_put_slot(t);
+	weft_transfer_put_slot(t);
 	mempool_free(t, &pool->transfers);
 	if (error == -EAGAIN) {
 		bio_wouldblock_error(bio);
@@ -109,37 +59,11 @@ static void transfer_end(struct weft_transfer *t, int error)
 	rcu_read_unlock();
 }
 
-/* ---- data ---- */
-
-static void copy_to_slot(struct weft_transfer *t)
-{
-	void *data = t->slot->data;
-	struct bvec_iter iter;
-	struct bio_vec bvec;
-
-	bio_for_each_segment(bvec, t->bio, iter) {
-		memcpy_from_bvec(data, &bvec);
-		data += bvec.bv_len;
-	}
-}
-
-static void copy_from_slot(struct weft_transfer *t)
-{
-	const void *data = t->slot->data;
-	struct bvec_iter iter;
-	struct bio_vec bvec;
-
-	bio_for_each_segment(bvec, t->bio, iter) {
-		memcpy_to_bvec(&bvec, data);
-		data += bvec.bv_len;
-	}
-}
-
 /* ---- waiting and trying again ---- */
 
-static void transfer_queue(struct weft_transfer *t, enum transfer_next next)
+static void transfer_queue(struct weft_transfer *t, enum weft_transfer_next next)
 {
-	transfer_put_slot(t);
+	weft_transfer_put_slot(t);
 	t->next = next;
 	queue_work(weft_transfer_wq, &t->work);
 }
@@ -150,12 +74,12 @@ static unsigned long retry_delay(const struct weft_transfer *t)
 }
 
 /* Until a target or the agent comes back, or the time is up to look again by itself. */
-static void transfer_wait(struct weft_transfer *t, enum transfer_next next)
+static void transfer_wait(struct weft_transfer *t, enum weft_transfer_next next)
 {
 	struct weft_pool *pool = t->pool;
 	unsigned long delay;
 
-	transfer_put_slot(t);
+	weft_transfer_put_slot(t);
 	t->next = next;
 	if (!t->waits)
 		t->failed_at = jiffies;
@@ -195,9 +119,9 @@ static void transfer_stale(struct weft_transfer *t)
 				   t->map.chunk.version);
 		transfer_end(t, -EIO);
 	} else if (t->stale_tries == 1) {
-		transfer_queue(t, TRANSFER_FETCH_MAP);
+		transfer_queue(t, WEFT_TRANSFER_FETCH_MAP);
 	} else {
-		transfer_wait(t, TRANSFER_FETCH_MAP);
+		transfer_wait(t, WEFT_TRANSFER_FETCH_MAP);
 	}
 }
 
@@ -209,8 +133,9 @@ static void log_failure(const struct weft_transfer *t, u32 copy, const char *wha
 		return;		/* said once */
 	pr_warn_ratelimited("weft: %s: target %.*s (id %u) failed a %s of chunk %llu: error %d; %s\n",
 			    t->pool->channel->cluster, (int)sizeof(target->info.name),
-			    target->info.name, target->id, is_write(t) ? "write" : "read",
-			    t->chunk->index, t->results[copy], what);
+			    target->info.name, target->id,
+			    weft_transfer_is_write(t) ? "write" : "read", t->chunk->index,
+			    t->results[copy], what);
 }
 
 /* ---- answers ---- */
@@ -231,7 +156,7 @@ static void read_failed(struct weft_transfer *t, u32 copy)
 	t->unreachable |= error == -EHOSTDOWN;
 	if (t->tried_count == WEFT_COPIES_MAX) {	/* the map changes all the time */
 		t->tried_count = 0;
-		transfer_wait(t, TRANSFER_SEND);
+		transfer_wait(t, WEFT_TRANSFER_SEND);
 		return;
 	}
 	t->tried[t->tried_count++] = t->map.targets[copy]->id;
@@ -239,7 +164,7 @@ static void read_failed(struct weft_transfer *t, u32 copy)
 	log_failure(t, copy, left ? "reading another copy" : t->unreachable ?
 		    "no copy left, waiting for it to come back" : "no copy left");
 	/* whether that is still so is decided when it is sent */
-	transfer_queue(t, TRANSFER_SEND);
+	transfer_queue(t, WEFT_TRANSFER_SEND);
 }
 
 static void write_answered(struct weft_transfer *t)
@@ -264,22 +189,22 @@ static void write_answered(struct weft_transfer *t)
 	} else if (stale) {
 		transfer_stale(t);
 	} else if (!failed) {
-		transfer_queue(t, TRANSFER_SEND);
+		transfer_queue(t, WEFT_TRANSFER_SEND);
 	} else {
 		log_failure(t, __ffs(failed), ok ? "marking its copy stale" :
 			    "no other copy, waiting for it to come back");
 		if (ok)
-			transfer_queue(t, TRANSFER_MARK_STALE);
+			transfer_queue(t, WEFT_TRANSFER_MARK_STALE);
 		else
-			transfer_wait(t, TRANSFER_SEND);
+			transfer_wait(t, WEFT_TRANSFER_SEND);
 	}
 }
 
-static void transfer_answered(struct weft_transfer *t)
+void weft_transfer_answered(struct weft_transfer *t)
 {
 	u32 copy;
 
-	if (is_write(t)) {
+	if (weft_transfer_is_write(t)) {
 		write_answered(t);
 		return;
 	}
@@ -288,148 +213,22 @@ static void transfer_answered(struct weft_transfer *t)
 		read_failed(t, copy);
 		return;
 	}
-	copy_from_slot(t);
+	weft_transfer_copy_out(t);
 	transfer_end(t, 0);
-}
-
-static void transfer_done(struct weft_request *request, s32 result)
-{
-	struct weft_transfer *t = request->owner;
-	u32 copy = request->copy;
-
-	t->results[copy] = min(result, 0);
-	weft_target_end(t->map.targets[copy], t->pool->channel, t->op, t->length,
-			t->results[copy], ktime_get_ns() - t->start_ns);
-	if (atomic_dec_and_test(&t->pending))
-		transfer_answered(t);
-}
-
-/* ---- sending ---- */
-
-/* Bit mask of the copies to send to; 0: there is none. */
-static u32 read_choose(struct weft_transfer *t)
-{
-	struct weft_io io = {
-		.chunk = t->chunk->index,
-		.offset = t->offset,
-		.length = t->length,
-		.op = WEFT_OP_READ,
-		.cluster = t->pool->channel->number,
-	};
-	u32 in_sync = weft_chunk_in_sync(&t->map), copies[WEFT_COPIES_MAX];
-	u32 i, j;
-
-	for (i = 0; i < t->map.chunk.count; i++) {
-		bool tried = !(in_sync & BIT(i));
-
-		for (j = 0; j < t->tried_count; j++)
-			tried |= t->tried[j] == t->map.targets[i]->id;
-		if (tried)
-			continue;
-		copies[io.nr] = i;
-		io.targets[io.nr++] = t->map.targets[i]->id;
-	}
-	return io.nr ? BIT(copies[weft_balancer_pick_read(&io)]) : 0;
-}
-
-static enum weft_kind transfer_kind(const struct weft_transfer *t)
-{
-	return is_write(t) ? WEFT_KIND_RESERVED : WEFT_KIND_NORMAL;
-}
-
-static void request_fill(struct weft_request *request, struct weft_transfer *t, u32 copy)
-{
-	request->sqe.op = t->op;
-	request->sqe.flags = is_write(t) && t->bio->bi_opf & REQ_FUA ? WEFT_SQE_FUA : 0;
-	request->sqe.target = t->map.chunk.copies[copy].target;
-	request->sqe.length = t->length;
-	request->sqe.offset = t->map.chunk.copies[copy].offset + t->offset;
-	request->sqe.buf = t->slot->offset;
-	request->sqe.chunk_version = t->map.chunk.version;
-	weft_slot_get(t->slot);
-	request->slot = t->slot;
-	request->done = transfer_done;
-	request->owner = t;
-	request->copy = copy;
-}
-
-/* REQ_NOWAIT: all tags or none, before anything is sent. */
-static int take_requests(struct weft_transfer *t, struct weft_request *requests[WEFT_COPIES_MAX])
-{
-	struct weft_channel *ch = t->pool->channel;
-	u32 i;
-
-	for (i = 0; i < t->map.chunk.count; i++) {
-		requests[i] = NULL;
-		if (!(t->sent & BIT(i)))
-			continue;
-		requests[i] = weft_request_take(ch, transfer_kind(t), WEFT_WAIT_NONE);
-		if (IS_ERR(requests[i]))
-			goto drop;
-	}
-	return 0;
-drop:
-	while (i--)
-		if (requests[i])
-			weft_request_drop(requests[i]);
-	return -EAGAIN;
-}
-
-/* An error: nothing was sent. */
-static int transfer_send_copies(struct weft_transfer *t, enum weft_wait wait)
-{
-	struct weft_request *requests[WEFT_COPIES_MAX] = {}, *request;
-	u32 i, sent = t->sent;
-
-	t->slot = weft_slot_take(&t->pool->channel->buffer, t->length, transfer_kind(t), wait);
-	if (IS_ERR(t->slot)) {
-		int error = PTR_ERR(t->slot);
-
-		t->slot = NULL;
-		return error;
-	}
-	if (wait == WEFT_WAIT_NONE && take_requests(t, requests))
-		return -EAGAIN;
-	if (is_write(t))
-		copy_to_slot(t);
-	t->start_ns = ktime_get_ns();
-	atomic_set(&t->pending, 1);
-	for (i = 0; i < WEFT_COPIES_MAX; i++) {
-		if (!(sent & BIT(i)))
-			continue;
-		request = requests[i] ?: weft_request_take(t->pool->channel, transfer_kind(t),
-							   WEFT_WAIT_ALWAYS);
-		if (IS_ERR(request)) {
-			t->results[i] = -ECANCELED;
-			continue;
-		}
-		request_fill(request, t, i);
-		weft_target_begin(t->map.targets[i]);
-		atomic_inc(&t->pending);
-		weft_request_send(request);
-	}
-	if (atomic_dec_and_test(&t->pending))
-		transfer_answered(t);
-	return 0;
 }
 
 /* An error: nothing was sent. What becomes of it is decided elsewhere if there is no error. */
 static int transfer_send(struct weft_transfer *t, enum weft_wait wait)
 {
-	weft_chunk_read_map(t->chunk, &t->map);
-	if (is_write(t))
-		t->sent = weft_chunk_in_sync(&t->map);
-	else
-		t->sent = read_choose(t);
-	if (t->sent)
-		return transfer_send_copies(t, wait);
-	if (!is_write(t) && t->tried_count && !t->unreachable)
+	if (weft_transfer_choose(t))
+		return weft_transfer_send(t, wait);
+	if (!weft_transfer_is_write(t) && t->tried_count && !t->unreachable)
 		return -EIO;
 	if (wait == WEFT_WAIT_NONE)
 		return -EAGAIN;
 	t->tried_count = 0;
 	t->unreachable = false;
-	transfer_wait(t, TRANSFER_SEND);
+	transfer_wait(t, WEFT_TRANSFER_SEND);
 	return 0;
 }
 
@@ -446,13 +245,13 @@ static void transfer_mark_stale(struct weft_transfer *t)
 	}
 	ret = weft_chunk_mark_stale(t->pool, t->chunk, &t->map, failed);
 	if (ret == -EBUSY)
-		transfer_wait(t, TRANSFER_SEND);
+		transfer_wait(t, WEFT_TRANSFER_SEND);
 	else if (ret)
-		transfer_wait(t, TRANSFER_MARK_STALE);
+		transfer_wait(t, WEFT_TRANSFER_MARK_STALE);
 	else if (weft_chunk_written(t->pool, t->chunk, &t->map, ok, t->bio->bi_opf & REQ_FUA))
 		transfer_end(t, 0);
 	else
-		transfer_queue(t, TRANSFER_SEND);
+		transfer_queue(t, WEFT_TRANSFER_SEND);
 }
 
 static void transfer_work(struct work_struct *work)
@@ -465,17 +264,17 @@ static void transfer_work(struct work_struct *work)
 		return;
 	}
 	switch (t->next) {
-	case TRANSFER_MARK_STALE:
+	case WEFT_TRANSFER_MARK_STALE:
 		transfer_mark_stale(t);
 		return;
-	case TRANSFER_FETCH_MAP:
+	case WEFT_TRANSFER_FETCH_MAP:
 		ret = weft_chunk_fetch(t->pool, t->chunk->index, 1, WEFT_CALL_RESERVED);
 		if (ret) {
-			transfer_wait(t, TRANSFER_FETCH_MAP);
+			transfer_wait(t, WEFT_TRANSFER_FETCH_MAP);
 			return;
 		}
 		break;
-	case TRANSFER_SEND:
+	case WEFT_TRANSFER_SEND:
 		break;
 	}
 	ret = transfer_send(t, WEFT_WAIT_ALWAYS);
@@ -515,7 +314,7 @@ void weft_transfer_start(struct weft_pool *pool, struct bio *bio)
 	}
 	if (nowait)
 		wait = WEFT_WAIT_NONE;
-	else if (!is_write(t))
+	else if (!weft_transfer_is_write(t))
 		wait = WEFT_WAIT_KILLABLE;
 	t->offset = (block & (pool->chunk_blocks - 1)) << WEFT_BLOCK_SHIFT;
 	t->chunk = weft_chunk_get(pool, block >> pool->chunk_shift, !nowait);

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT
 #include "tests/kmod/fake_agent.h"
 
-#include <dirent.h>
+#include <linux/io_uring.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -49,6 +51,7 @@ class Agent {
 
  private:
   bool SendTargets();
+  void Pin();
   void Serve(uint32_t queue, const weft_sqe& sqe);
   void Answer(uint32_t queue, const weft_sqe& sqe);
   void TryBadCompletions(uint32_t queue, const weft_sqe& sqe);
@@ -82,11 +85,33 @@ bool Agent::SendTargets() {
   return attachment_.SetTargets(infos, kTargets) == 0;
 }
 
+// Registers the pool with an io_uring that another process keeps, as the kernel may keep verbs a while
+// longer than the fds of a process that was killed.
+void Agent::Pin() {
+  io_uring_params params{};
+  int ring = syscall(SYS_io_uring_setup, 1, &params);
+  iovec pool{attachment_.pool(), attachment_.args().pool_bytes_granted};
+  if (ring < 0 || syscall(SYS_io_uring_register, ring, IORING_REGISTER_BUFFERS, &pool, 1) != 0) {
+    std::cerr << "agent: cannot register the pool: " << std::strerror(errno) << std::endl;
+    return;
+  }
+  pid_t holder = fork();
+  if (holder == 0) {
+    dup2(ring, 3);
+    close_range(4, ~0U, 0);
+    pause();
+    _exit(0);
+  }
+  world_->holder = holder;
+  close(ring);
+}
+
 int Agent::Run() {
   if (attachment_.error() || !SendTargets() || attachment_.Ready()) {
     std::cerr << "agent: cannot attach: " << std::strerror(attachment_.error()) << std::endl;
     return 1;
   }
+  if (world_->pin) Pin();
   world_->epoch = attachment_.args().epoch;
   while (!world_->quit) {
     if (world_->targets_changed.exchange(false)) SendTargets();

@@ -189,6 +189,35 @@ void AgentKilled() {
   }
 }
 
+// A new agent must wait while the old registration can still move data in the pool.
+void OldRegistration() {
+  Mounted m;
+  CHECK(m.Write(0, 65536, 1));
+  m.StopAgent();
+  m.world()->pin = true;
+  m.StartAgent();
+  m.world()->pin = false;
+  pid_t holder = m.world()->holder;
+  if (!CHECK(holder > 0)) return;
+  m.world()->hold_blocks = true;
+  bool read = false;
+  std::thread reader([&] { read = m.Reads(0, 65536, 1); });
+  CHECK(Eventually([&] { return m.world()->held == 1; }));
+  m.KillAgent();
+  m.world()->hold_blocks = false;
+  std::atomic<bool> attached = false;
+  std::thread starter([&] {
+    m.StartAgent();
+    attached = true;
+  });
+  usleep(500000);
+  CHECK(!attached);
+  kill(holder, SIGKILL);
+  starter.join();
+  reader.join();
+  CHECK(read);
+}
+
 void ReadFailover() {
   Mounted m;
   CHECK(m.Write(0, 1 << 20, 1));
@@ -368,6 +397,7 @@ std::vector<Case> MountCases() {
           {"flush", Flush},
           {"bad_completions_of_real_requests", BadCompletionsOfRealRequests},
           {"agent_killed", AgentKilled},
+          {"old_registration", OldRegistration},
           {"read_failover", ReadFailover},
           {"write_failover", WriteFailover},
           {"map_is_old", MapIsOld},

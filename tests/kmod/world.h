@@ -7,6 +7,8 @@
 // The agent writes what it has seen, the test what the agent shall do; all of it is atomic.
 #pragma once
 
+#include <sys/types.h>
+
 #include <atomic>
 #include <cstdint>
 
@@ -45,11 +47,13 @@ struct World {
   std::atomic<bool> hold_meta;    // likewise calls, but for MOUNT and UNMOUNT
   std::atomic<bool> poison;       // tries bad completions before each good one
   std::atomic<bool> targets_changed;
+  std::atomic<bool> pin;  // registers the pool so that the registration outlives it
   std::atomic<bool> quit;
 
   // by the agent
   std::atomic<uint32_t> epoch;  // of the last agent that is ready
   std::atomic<uint64_t> held;
+  std::atomic<pid_t> holder;  // the process that keeps the registration
   std::atomic<uint64_t> requests;
   std::atomic<uint64_t> resent;
   std::atomic<uint64_t> calls;

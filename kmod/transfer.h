@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * A transfer: a bio on its way to the copies of one chunk. transfer.c decides what becomes of
+ * it, transfer_send.c moves its data and its requests. It has one owner at a time: the thread
+ * that sends it, then whoever takes in the last answer, then a worker or pool->waiting.
+ */
+#ifndef _WEFT_TRANSFER_H
+#define _WEFT_TRANSFER_H
+
+#include <linux/bio.h>
+#include <linux/workqueue.h>
+
+#include "chunk.h"
+#include "disk.h"
+#include "slot.h"
+
+enum weft_transfer_next {
+	WEFT_TRANSFER_SEND,
+	WEFT_TRANSFER_MARK_STALE,
+	WEFT_TRANSFER_FETCH_MAP,
+};
+
+struct weft_transfer {
+	struct weft_pool *pool;
+	struct bio *bio;
+	struct weft_chunk_entry *chunk;
+	u64 offset;			/* bytes into the chunk */
+	u32 length;
+	u32 op;				/* WEFT_OP_READ, _WRITE */
+
+	/* since it was sent last */
+	struct weft_chunk_map map;
+	struct weft_slot *slot;		/* NULL while it waits */
+	u64 start_ns;
+	u32 sent;			/* bit i: to copy i of map */
+	atomic_t pending;		/* answers that are missing */
+	int results[WEFT_COPIES_MAX];	/* 0 or -errno */
+
+	/* since the beginning */
+	u32 tried[WEFT_COPIES_MAX];	/* READ: ids of targets that failed */
+	u32 tried_count;
+	bool unreachable;		/* one of them may come back */
+	u32 stale_tries;
+	u32 waits;
+	unsigned long failed_at;	/* jiffies, when waits is not 0 */
+
+	enum weft_transfer_next next;	/* what the work does */
+	struct work_struct work;
+	struct list_head node;		/* pool->waiting */
+};
+
+static inline bool weft_transfer_is_write(const struct weft_transfer *t)
+{
+	return t->op == WEFT_OP_WRITE;
+}
+
+/* transfer_send.c */
+
+/* Into t->map and t->sent: where it is to go now. False: there is no copy to go to. */
+bool weft_transfer_choose(struct weft_transfer *t);
+/*
+ * There it goes; weft_transfer_answered() follows, perhaps before this returns. An error: nothing
+ * was sent.
+ */
+int weft_transfer_send(struct weft_transfer *t, enum weft_wait wait);
+void weft_transfer_put_slot(struct weft_transfer *t);
+/* The data of a READ into its bio. */
+void weft_transfer_copy_out(struct weft_transfer *t);
+
+/* transfer.c: all answers are in. In the agent's context as a rule: must not wait for it. */
+void weft_transfer_answered(struct weft_transfer *t);
+
+#endif

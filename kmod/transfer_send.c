@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: GPL-2.0
+#include <linux/ktime.h>
+
+#include "channel_private.h"
+#include "target.h"
+#include "transfer.h"
+
+void weft_transfer_put_slot(struct weft_transfer *t)
+{
+	if (t->slot)
+		weft_slot_put(t->slot);
+	t->slot = NULL;
+}
+
+static void copy_in(struct weft_transfer *t)
+{
+	void *data = t->slot->data;
+	struct bvec_iter iter;
+	struct bio_vec bvec;
+
+	bio_for_each_segment(bvec, t->bio, iter) {
+		memcpy_from_bvec(data, &bvec);
+		data += bvec.bv_len;
+	}
+}
+
+void weft_transfer_copy_out(struct weft_transfer *t)
+{
+	const void *data = t->slot->data;
+	struct bvec_iter iter;
+	struct bio_vec bvec;
+
+	bio_for_each_segment(bvec, t->bio, iter) {
+		memcpy_to_bvec(&bvec, data);
+		data += bvec.bv_len;
+	}
+}
+
+/* Bit mask of the copies to send to; 0: there is none. */
+static u32 read_choose(struct weft_transfer *t)
+{
+	struct weft_io io = {
+		.chunk = t->chunk->index,
+		.offset = t->offset,
+		.length = t->length,
+		.op = WEFT_OP_READ,
+		.cluster = t->pool->channel->number,
+	};
+	u32 in_sync = weft_chunk_in_sync(&t->map), copies[WEFT_COPIES_MAX];
+	u32 i, j;
+
+	for (i = 0; i < t->map.chunk.count; i++) {
+		bool tried = !(in_sync & BIT(i));
+
+		for (j = 0; j < t->tried_count; j++)
+			tried |= t->tried[j] == t->map.targets[i]->id;
+		if (tried)
+			continue;
+		copies[io.nr] = i;
+		io.targets[io.nr++] = t->map.targets[i]->id;
+	}
+	return io.nr ? BIT(copies[weft_balancer_pick_read(&io)]) : 0;
+}
+
+bool weft_transfer_choose(struct weft_transfer *t)
+{
+	weft_chunk_read_map(t->chunk, &t->map);
+	t->sent = weft_transfer_is_write(t) ? weft_chunk_in_sync(&t->map) : read_choose(t);
+	return t->sent;
+}
+
+static void transfer_done(struct weft_request *request, s32 result)
+{
+	struct weft_transfer *t = request->owner;
+	u32 copy = request->copy;
+
+	t->results[copy] = min(result, 0);
+	weft_target_end(t->map.targets[copy], t->pool->channel, t->op, t->length,
+			t->results[copy], ktime_get_ns() - t->start_ns);
+	if (atomic_dec_and_test(&t->pending))
+		weft_transfer_answered(t);
+}
+
+static enum weft_kind transfer_kind(const struct weft_transfer *t)
+{
+	return weft_transfer_is_write(t) ? WEFT_KIND_RESERVED : WEFT_KIND_NORMAL;
+}
+
+static void request_fill(struct weft_request *request, struct weft_transfer *t, u32 copy)
+{
+	request->sqe.op = t->op;
+	if (weft_transfer_is_write(t) && t->bio->bi_opf & REQ_FUA)
+		request->sqe.flags = WEFT_SQE_FUA;
+	request->sqe.target = t->map.chunk.copies[copy].target;
+	request->sqe.length = t->length;
+	request->sqe.offset = t->map.chunk.copies[copy].offset + t->offset;
+	request->sqe.buf = t->slot->offset;
+	request->sqe.chunk_version = t->map.chunk.version;
+	weft_slot_get(t->slot);
+	request->slot = t->slot;
+	request->done = transfer_done;
+	request->owner = t;
+	request->copy = copy;
+}
+
+/* REQ_NOWAIT: all tags or none, before anything is sent. */
+static int take_requests(struct weft_transfer *t, struct weft_request *requests[WEFT_COPIES_MAX])
+{
+	struct weft_channel *ch = t->pool->channel;
+	u32 i;
+
+	for (i = 0; i < t->map.chunk.count; i++) {
+		requests[i] = NULL;
+		if (!(t->sent & BIT(i)))
+			continue;
+		requests[i] = weft_request_take(ch, transfer_kind(t), WEFT_WAIT_NONE);
+		if (IS_ERR(requests[i]))
+			goto drop;
+	}
+	return 0;
+drop:
+	while (i--)
+		if (requests[i])
+			weft_request_drop(requests[i]);
+	return -EAGAIN;
+}
+
+int weft_transfer_send(struct weft_transfer *t, enum weft_wait wait)
+{
+	struct weft_request *requests[WEFT_COPIES_MAX] = {}, *request;
+	u32 i, sent = t->sent;
+
+	t->slot = weft_slot_take(&t->pool->channel->buffer, t->length, transfer_kind(t), wait);
+	if (IS_ERR(t->slot)) {
+		int error = PTR_ERR(t->slot);
+
+		t->slot = NULL;
+		return error;
+	}
+	if (wait == WEFT_WAIT_NONE && take_requests(t, requests))
+		return -EAGAIN;
+	if (weft_transfer_is_write(t))
+		copy_in(t);
+	t->start_ns = ktime_get_ns();
+	atomic_set(&t->pending, 1);
+	for (i = 0; i < WEFT_COPIES_MAX; i++) {
+		if (!(sent & BIT(i)))
+			continue;
+		request = requests[i] ?: weft_request_take(t->pool->channel, transfer_kind(t),
+							   WEFT_WAIT_ALWAYS);
+		if (IS_ERR(request)) {
+			t->results[i] = -ECANCELED;
+			continue;
+		}
+		request_fill(request, t, i);
+		weft_target_begin(t->map.targets[i]);
+		atomic_inc(&t->pending);
+		weft_request_send(request);
+	}
+	if (atomic_dec_and_test(&t->pending))
+		weft_transfer_answered(t);
+	return 0;
+}
