@@ -18,4 +18,4 @@ $(CHANNEL_TEST): $(CHANNEL_TEST_OBJECTS)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CXX) $(CXXFLAGS) -o $@ $^ -pthread
 
-TEST_TOOLS += $(CHANNEL_TEST)
+test-tools: $(CHANNEL_TEST)
