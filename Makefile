@@ -20,6 +20,7 @@ include bpf/rules.mk
 include userland/rules.mk
 include tests/tools/build.mk
 include tests/rdma/build.mk
+include tests/kmod/build.mk
 
 .PHONY: all kmod unit test demo bench lint clean help
 

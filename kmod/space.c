@@ -185,6 +185,7 @@ static bool try_take(struct weft_inode *wi, u64 file_block, u32 wanted, struct w
 {
 	struct weft_fs *fs = weft_fs_of(&wi->vfs_inode);
 	struct weft_place place = {
+		.cluster = weft_pool_cluster(weft_fs_of(&wi->vfs_inode)->pool),
 		.ino = wi->vfs_inode.i_ino,
 		.file_block = file_block,
 		.blocks = window_blocks(wi, wanted),
