@@ -48,7 +48,7 @@
 #define WEFT_SUPER_MAGIC	0x54464557
 #define WEFT_GRACE_DEFAULT_S	60
 #define WEFT_GRACE_MAX_S	86400
-#define WEFT_READAHEAD_BYTES	(2U << 20)
+#define WEFT_READAHEAD_BYTES	(1U << 20)
 
 struct iomap_ioend;
 struct weft_fs;
