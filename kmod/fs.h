@@ -37,6 +37,7 @@
 #define _WEFT_FS_H
 
 #include <linux/mutex.h>
+#include <linux/sizes.h>
 #include <linux/spinlock.h>
 #include <linux/wait.h>
 #include <linux/workqueue.h>
@@ -48,7 +49,7 @@
 #define WEFT_SUPER_MAGIC	0x54464557
 #define WEFT_GRACE_DEFAULT_S	60
 #define WEFT_GRACE_MAX_S	86400
-#define WEFT_READAHEAD_BYTES	(1U << 20)
+#define WEFT_READAHEAD_BYTES	SZ_1M
 
 struct iomap_ioend;
 struct weft_fs;
