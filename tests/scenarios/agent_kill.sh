@@ -9,6 +9,7 @@ need_weft
 
 dir=$(work_directory)
 epoch=$(sysfs epoch)
+agent_is() { [ "$(sysfs agent)" = "$1" ]; }
 
 # kill_agent ROUNDS PAUSE PID: kills and starts the agent while PID runs
 kill_agent() {
@@ -17,10 +18,10 @@ kill_agent() {
 		kill -0 "$3" 2>/dev/null || break
 		sleep "$2"
 		ok cluster kill agent
-		wait_for 10 test "$(sysfs agent)" = detached || fail "the kernel does not notice that the agent is gone"
+		wait_for 10 agent_is detached || fail "the kernel does not notice that the agent is gone"
 		ok cluster start agent
 		epoch=$((epoch + 1))
-		wait_for 30 test "$(sysfs agent)" = attached || fail "the agent does not attach again"
+		wait_for 30 agent_is attached || fail "the agent does not attach again"
 		[ "$(sysfs epoch)" = "$epoch" ] || fail "epoch is $(sysfs epoch), want $epoch"
 	done
 	step "killed $((round - 1)) times, $(sysfs parked) requests parked, $(sysfs bad_completions) bad completions"

@@ -49,7 +49,6 @@ step "the RDMA ports"
 if [ -x "$TOOLS/rdma_garbage" ]; then
 	for target in $(weftctl --json target list | jq -r '.. | objects | select(.host?) | "\(.host):\(.port)"' | sort -u); do
 		ok "$TOOLS/rdma_garbage" --target "$target" --key "$WEFT_KEY" --session "$(sysfs session)"
-		ok "$TOOLS/port_garbage" "${target%:*}" "$port" > /dev/null
 	done
 fi
 

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: MIT
 #
 # 10,000 files in one directory: created, listed, looked up, found again after a remount, removed.
+# vm: --timeout 600
 . "$(dirname "$0")/../lib.sh"
 
 count=10000

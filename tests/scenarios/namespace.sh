@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: MIT
 #
 # The name space behaves as POSIX and Linux say, in every call, and is the same after a remount.
+# vm: --timeout 400
 . "$(dirname "$0")/../lib.sh"
 
 dir=$(work_directory)

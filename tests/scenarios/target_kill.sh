@@ -9,7 +9,7 @@ need_weft
 
 dir=$(work_directory)
 degraded() { [ "$(weftctl --json pool status | jq .chunks_degraded)" -gt 0 ]; }
-json() { weftctl --json pool status | jq -r "$1"; }
+target2_up() { [ "$(weftctl --json pool status | jq '.targets[] | select(.name == "target2") | .up')" = "$1" ]; }
 
 step "files from before"
 ok cp -a /usr/include/linux "$dir/tree"
@@ -27,7 +27,7 @@ ok cluster kill target2
 wait $load || fail "fio saw an error"
 step "fio saw nothing"
 wait_for 30 degraded || fail "no copy was marked stale: $(weftctl pool status)"
-wait_for 30 test "$(json '.targets[] | select(.name == "target2") | .up')" = false ||
+wait_for 30 target2_up false ||
 	fail "target2 is still called up: $(weftctl target list)"
 
 step "reading everything from the other one"
@@ -44,7 +44,7 @@ ok sync -f "$dir"
 
 step "target2 comes back, its stale copies are not read"
 ok cluster start target2
-wait_for 30 test "$(json '.targets[] | select(.name == "target2") | .up')" = true ||
+wait_for 30 target2_up true ||
 	fail "target2 does not come back: $(weftctl target list)"
 remount
 ok diff -r --no-dereference /usr/include/linux "$dir/tree"
