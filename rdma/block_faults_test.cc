@@ -126,6 +126,24 @@ TEST_F(BlockFaults, SlowStorageIsNotADeadTarget) {
   EXPECT_EQ(results_[1], 4096);
 }
 
+// The whole host stood still, or this thread had no processor: that says nothing about the target.
+TEST_F(BlockFaults, OwnAbsenceIsNotTheTargetsSilence) {
+  Start();
+  backend_.Hold(true);
+  Submit(1, BlockOp::kRead, 0, 4096, 0);
+  Pass(100);
+  auto target = std::move(target_);  // it is slow to come back
+  clock_.now_ms += 30000;
+  Pass(2000);
+  EXPECT_TRUE(results_.empty());
+  EXPECT_EQ(states_.size(), 1U);
+  target_ = std::move(target);
+  backend_.Hold(false);
+  Pass(5);
+  EXPECT_EQ(results_[1], 4096);
+  EXPECT_EQ(states_.size(), 1U);
+}
+
 TEST_F(BlockFaults, WrongKeyIsNamed) {
   StartTarget();
   auto options = ClientOptions();

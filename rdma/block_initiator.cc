@@ -19,7 +19,8 @@ constexpr size_t kTargetsMax = 1024;
 constexpr unsigned kTurnsPerClockRead = 16;  // while busy
 constexpr int kMonotonic = CLOCK_MONOTONIC;
 constexpr size_t kPollBatch = 64;
-constexpr uint64_t kCmLookMs = 20;  // connection events, while there is enough else to do
+constexpr uint64_t kCmLookMs = 20;    // connection events, while there is enough else to do
+constexpr uint64_t kAbsenceMs = 100;  // later than this to look at the clock: this thread did not run
 
 class BlockInitiatorImpl final : public BlockInitiator {
  public:
@@ -71,8 +72,9 @@ class BlockInitiatorImpl final : public BlockInitiator {
   std::function<void(uint32_t, const Status&)> callback_;
   unsigned turns_ = 0;
   uint64_t cm_looked_ms_ = 0;
-  bool connecting_ = false;  // a link is: its events matter at once
-  bool slept_ = true;        // since the last Poll
+  uint64_t due_ms_ = UINT64_MAX;  // when this thread was to look at the clock again
+  bool connecting_ = false;       // a link is: its events matter at once
+  bool slept_ = true;             // since the last Poll
 };
 
 BlockInitiatorImpl::~BlockInitiatorImpl() {
@@ -221,6 +223,10 @@ void BlockInitiatorImpl::HandleTime(bool woken) {
   uint64_t now_ms = clock_->NowMs();
   if (now_ms == host_.now_ms && !woken) return;
   host_.now_ms = now_ms;
+  if (now_ms > due_ms_ && now_ms - due_ms_ >= kAbsenceMs) {
+    for (auto& [id, link] : links_) link->Excuse(now_ms - due_ms_);
+  }
+  due_ms_ = now_ms;
   if (woken && timer_ms_ <= now_ms) {
     uint64_t expirations;
     if (read(timer_fd_, &expirations, sizeof expirations) > 0) timer_ms_ = UINT64_MAX;
@@ -264,6 +270,7 @@ bool BlockInitiatorImpl::ArmNotify() {
   uint64_t deadline_ms = NextDeadline();
   if (deadline_ms <= clock_->NowMs()) return false;
   if (deadline_ms != UINT64_MAX) SetTimer(deadline_ms);
+  due_ms_ = deadline_ms;
   return true;
 }
 

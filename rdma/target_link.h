@@ -56,6 +56,7 @@ class TargetLink {
   void OnEvent(const CmEvent& event);
   void OnCompletion(const WorkCompletion& completion);
   void OnTime();                 // after now_ms moved
+  void Excuse(uint64_t ms);      // for so long nobody looked: it is no silence of the target
   uint64_t deadline_ms() const;  // when OnTime has something to do
 
   bool connecting() const { return state_ != State::kUp && state_ != State::kFenced; }

@@ -247,6 +247,12 @@ void TargetLink::OnTime() {
   if (state_ != State::kUp && !given_up_ && now >= down_ms_ + host_->options->detect_ms) GiveUp();
 }
 
+void TargetLink::Excuse(uint64_t ms) {
+  heard_ms_ += ms;
+  down_ms_ += ms;
+  if (state_ != State::kWaiting) attempt_ms_ += ms;
+}
+
 uint64_t TargetLink::deadline_ms() const {
   uint32_t detect_ms = host_->options->detect_ms;
   if (state_ == State::kFenced) return UINT64_MAX;
