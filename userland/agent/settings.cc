@@ -13,8 +13,7 @@ namespace weft::agent {
 namespace {
 
 constexpr int64_t kSpinMaxUs = 1'000'000;
-constexpr unsigned kSmallMachineCpus = 2;  // where looking for more takes the CPU from the kernel's own work
-constexpr std::chrono::microseconds kSpin{50};
+constexpr std::chrono::microseconds kSpin{200};  // about the time in which an application asks for the next block
 constexpr int64_t kDetectMinMs = 100;
 constexpr int64_t kDetectMaxMs = 600'000;
 constexpr int64_t kConnectionsMax = 16;
@@ -72,7 +71,7 @@ uint32_t QueueCount(const Settings& settings) {
 
 std::chrono::microseconds SpinTime(const Settings& settings) {
   if (settings.spin_us >= 0) return std::chrono::microseconds(settings.spin_us);
-  return std::thread::hardware_concurrency() <= kSmallMachineCpus ? std::chrono::microseconds(0) : kSpin;
+  return kSpin;
 }
 
 }  // namespace weft::agent
