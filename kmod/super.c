@@ -282,7 +282,7 @@ static int weft_get_tree(struct fs_context *fc)
 	if (!fs->channel) {
 		errorf(fc, "weft: no agent serves cluster \"%s\"; start weftd --cluster %s",
 		       fs->cluster, fs->cluster);
-		return -ENODEV;
+		return -ENOTCONN;
 	}
 	error = fs_make_workqueues(fs);
 	if (error)

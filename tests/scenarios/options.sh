@@ -23,6 +23,19 @@ start_ready() {
 	[ "$word" = ready ] || fail "'$*' does not start: $(tail -n 5 "$SCRATCH/log.${1##*/}")"
 }
 
+# logged TEXT COMMAND...: a daemon that goes on trying says TEXT in its log; then it is ended
+logged() {
+	local pattern=$1 log=$SCRATCH/logged.$RANDOM pid
+	shift
+	"$@" 2> "$log" &
+	pid=$!
+	background_jobs+=("$pid")
+	wait_for 30 grep -Eiq -- "$pattern" "$log" || fail "'$*' does not say /$pattern/, but: $(cat "$log")"
+	step "logged as it should be: $(grep -Ei -m 1 -- "$pattern" "$log" | cut -c 1-200)"
+	kill "$pid"
+	wait "$pid" || fail "'$*' did not end cleanly"
+}
+
 step "options and settings files of the daemons"
 for daemon in weft-meta weft-target weftd; do
 	refused 'nonsense' $daemon --nonsense
@@ -64,7 +77,7 @@ other_meta=$!
 refused 'no target' weftctl --meta "$second" pool create
 refused 'nosuch' weftctl --meta "$second" pool create --target nosuch
 target=(weft-target --meta "$second" --cluster other --key "$key" --listen "$(ip -4 -o addr show dev weft0 | awk '{ sub("/.*", "", $4); print $4; exit }'):7481")
-refused "cluster 'weft'|serves 'other'" weft-target --name t --backing "$SCRATCH/t.data" --size 256MiB \
+logged "cluster 'weft'|serves 'other'" weft-target --name t --backing "$SCRATCH/t.data" --size 256MiB \
 	--meta "$second" --cluster weft --key "$key" --listen "$host:7481"
 rm -f "$SCRATCH/t.data"
 
@@ -76,12 +89,12 @@ refused 'size 12' "${target[@]}" --name t --backing "$SCRATCH/t.data" --size 12
 refused 'many' "${target[@]}" --name t --backing "$SCRATCH/t.data" --size many
 refused 'neither a block device nor a file' "${target[@]}" --name t --backing "$SCRATCH"
 refused 'in use' "${target[@]}" --name t --backing "$(findmnt -n -o SOURCE /var/lib/weft-meta)"
-head -c 8M /dev/urandom > foreign
+head -c 32M /dev/urandom > foreign
 refused 'force' "${target[@]}" --name t --backing foreign
 cp foreign ext4 && truncate -s 64M ext4 && mkfs.ext4 -qF ext4
 refused 'ext' "${target[@]}" --name t --backing ext4
 refused 'weight' "${target[@]}" --name t --backing "$SCRATCH/t.data" --size 256MiB --weight 0
-refused 'name' "${target[@]}" --name 'a b' --backing "$SCRATCH/t.data" --size 256MiB
+logged 'name' "${target[@]}" --name 'a b' --backing "$SCRATCH/t.data" --size 256MiB
 rm -f "$SCRATCH/t.data"
 
 step "keys"
@@ -119,16 +132,15 @@ refused 'grace=soon' mount.weft other here -o "$other,grace=soon"
 refused 'there' mount.weft other "$SCRATCH/there" -o "$other"
 refused 'not a directory' mount.weft other "$SCRATCH/foreign" -o "$other"
 refused "$host:7999" mount.weft other here -o "meta=$host:7999,key=$key"
-refused 'no agent' mount -i -t weft nosuch here
+refused 'not connected' mount -i -t weft nosuch here
+dmesg | tail -n 3 | grep -q 'no agent serves cluster' || fail "the kernel does not say why: $(dmesg | tail -n 3)"
 refused 'bad.toml' mount.weft other here -o "config=$SCRATCH/bad.toml"
 [ ! -e /sys/fs/weft/nosuch ] || fail "a refused mount left /sys/fs/weft/nosuch"
 
 step "an agent with the wrong key"
-( exec weftd --cluster other --meta "$second" --key wrong.key 2> wrong.log ) &
+start_ready weftd --cluster other --meta "$second" --key wrong.key
 wrong=$!
-background_jobs+=("$wrong")
-wait_for 20 grep -Eqi 'key' wrong.log || fail "nothing about the key in the agent's log: $(cat wrong.log)"
-step "it says: $(grep -Ei -m 1 key wrong.log | cut -c 1-200)"
+refused 'key' mount.weft other here -o "$other"
 kill $wrong
 wait $wrong || fail "the agent did not end cleanly"
 

@@ -10,10 +10,13 @@
 #include <cstdio>
 #include <cstdlib>
 #include <iostream>
+#include <vector>
 
 namespace weft {
 
 namespace po = boost::program_options;
+
+constexpr char kExcess[] = "excess-word";  // catches what is no option, so that it can be named
 
 std::optional<int> ParseDaemonOptions(int argc, char** argv, std::string_view program, po::options_description options,
                                       DaemonOptions* common, po::variables_map* vm) {
@@ -26,8 +29,11 @@ std::optional<int> ParseDaemonOptions(int argc, char** argv, std::string_view pr
   try {
     // No guessing of abbreviated options: --log must not quietly become --log-level.
     int style = po::command_line_style::unix_style & ~po::command_line_style::allow_guessing;
-    po::positional_options_description none;
-    po::store(po::command_line_parser(argc, argv).options(options).positional(none).style(style).run(), *vm);
+    po::options_description all;
+    all.add(options).add_options()(kExcess, po::value<std::vector<std::string>>());
+    po::positional_options_description excess;
+    excess.add(kExcess, -1);
+    po::store(po::command_line_parser(argc, argv).options(all).positional(excess).style(style).run(), *vm);
     if (vm->contains("help")) {
       std::cout << options << std::flush;
       return 0;
@@ -35,6 +41,9 @@ std::optional<int> ParseDaemonOptions(int argc, char** argv, std::string_view pr
     if (vm->contains("version")) {
       std::cout << program << " " << kSoftwareVersion << std::endl;
       return 0;
+    }
+    if (vm->contains(kExcess)) {
+      throw po::error(fmt::format("'{}' is no option", (*vm)[kExcess].as<std::vector<std::string>>().front()));
     }
     po::notify(*vm);
   } catch (const po::error& e) {
