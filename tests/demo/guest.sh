@@ -117,5 +117,7 @@ done
 # soft-RoCE counts packets, not bytes; all of them carry this pool's traffic, 4096 bytes of data at most
 echo "  over $device                     $sent packets sent, up to $((sent * 4096 >> 20)) MiB of data (it counts no bytes)"
 
+# a policy that is attached keeps the module in use
+weftctl balancer set round_robin
 cluster umount
 cluster stop
