@@ -72,6 +72,16 @@ background() {
 	background_jobs+=($!)
 }
 
+# start_ready COMMAND...: in the background, until it says that it serves; its process id is in $!
+start_ready() {
+	local word='' fifo=$SCRATCH/ready.$RANDOM
+	ok mkfifo "$fifo"
+	"$@" --ready-fd 9 9> "$fifo" 2>> "$SCRATCH/log.${1##*/}" &
+	background_jobs+=($!)
+	read -r -t 30 word < "$fifo"
+	[ "$word" = ready ] || fail "'$*' does not start: $(tail -n 5 "$SCRATCH/log.${1##*/}")"
+}
+
 on_weft() { [ "$(stat -f -c %T "$MNT" 2>/dev/null)" != "" ] && findmnt -n -t weft "$MNT" > /dev/null; }
 need_weft() { on_weft || skip "needs weft mounted at $MNT"; }
 

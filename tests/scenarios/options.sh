@@ -13,16 +13,6 @@ second=$host:7480  # of a second cluster, "other"
 key=$WEFT_KEY
 ok cd "$SCRATCH"
 
-# start_ready COMMAND...: in the background, until it says that it serves; its process id is in $!
-start_ready() {
-	local word='' fifo=$SCRATCH/ready.$RANDOM
-	ok mkfifo "$fifo"
-	"$@" --ready-fd 9 9> "$fifo" 2>> "$SCRATCH/log.${1##*/}" &
-	background_jobs+=($!)
-	read -r -t 30 word < "$fifo"
-	[ "$word" = ready ] || fail "'$*' does not start: $(tail -n 5 "$SCRATCH/log.${1##*/}")"
-}
-
 # logged TEXT COMMAND...: a daemon that goes on trying says TEXT in its log; then it is ended
 logged() {
 	local pattern=$1 log=$SCRATCH/logged.$RANDOM pid

@@ -20,15 +20,6 @@ clean_up() {
 }
 trap 'status=$?; cd /; clean_up; (exit $status); finish' EXIT
 
-start_ready() {
-	local word='' fifo=$SCRATCH/ready.$RANDOM
-	ok mkfifo "$fifo"
-	"$@" --ready-fd 9 9> "$fifo" 2>> "$SCRATCH/log.${1##*/}" &
-	background_jobs+=($!)
-	read -r -t 30 word < "$fifo"
-	[ "$word" = ready ] || fail "'$*' does not start: $(tail -n 5 "$SCRATCH/log.${1##*/}")"
-}
-
 step "a pool whose only target has 512 MiB on a disk of 96 MiB"
 start_ready weft-meta --data "$SCRATCH/meta" --listen "$second" --cluster small
 start_ready weft-target --cluster small --name t --backing small/data --size 512MiB --meta "$second" --key "$WEFT_KEY" \
