@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
 // Where a block target keeps its data: a device, a file, memory. Called by the target's engine thread
-// only; asynchronous: nothing here waits for the storage.
+// only; asynchronous: nothing but Wait waits for the storage. It is also what the engine sleeps in: a
+// request that ends and a message that comes wake it alike.
 #pragma once
 
 #include <cstddef>
@@ -37,8 +38,12 @@ class BlockBackend {
   virtual void Submit(const BackendRequest& request) = 0;
   virtual void Kick() = 0;                              // starts what was submitted
   virtual size_t Poll(std::span<BackendDone> out) = 0;  // each request once, in any order
-  virtual int event_fd() const = 0;                     // readable when Poll has something; -1: it has after Kick
-  virtual bool Arm() = 0;                               // before sleeping on event_fd; false: Poll again
+  // From now on Wait ends when `fd` becomes readable, and Wait or Poll sets *ready, which the caller
+  // clears: at least once after each change, which may be long after it while nobody calls Wait. Both
+  // outlive the last call of Poll and Wait.
+  virtual Status Watch(int fd, bool* ready) = 0;
+  virtual bool Arm() = 0;                 // before Wait; false: Poll again instead
+  virtual void Wait(int timeout_ms) = 0;  // until there is something to Poll or an fd is ready; -1: for ever
 };
 
 }  // namespace weft::rdma

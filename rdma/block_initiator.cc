@@ -43,6 +43,7 @@ class BlockInitiatorImpl final : public BlockInitiator {
   size_t Poll(std::vector<BlockCompletion>* done) override;
   int event_fd() const override { return epoll_fd_; }
   bool ArmNotify() override;
+  void NotReadable() override { slept_ = false; }
   void OnTargetState(std::function<void(uint32_t id, const Status&)> callback) override {
     callback_ = std::move(callback);
   }
@@ -263,7 +264,8 @@ bool BlockInitiatorImpl::ArmNotify() {
   for (const auto& port : ports_.all()) {
     if (port->armed && port->completions->TakeEvent()) port->armed = false;
     if (port->armed) continue;
-    if (!port->completions->Arm().ok()) return false;
+    // What was sent retires with the next answer.
+    if (!port->completions->Arm(CompletionQueue::Wake::kSolicited).ok()) return false;
     port->armed = true;
   }
   if (HandleCompletions() || !host_.done.empty() || !host_.news.empty()) return false;

@@ -92,6 +92,8 @@ class BlockInitiator {
   // Readable when Poll has something to do. ArmNotify first; false: Poll again instead of sleeping.
   virtual int event_fd() const = 0;
   virtual bool ArmNotify() = 0;
+  // The sleep after ArmNotify ended and event_fd was not readable: spares the next Poll some system calls.
+  virtual void NotReadable() = 0;
 
   // Called (from Poll) when a target's connection comes up (Ok) or is given up (the reason).
   virtual void OnTargetState(std::function<void(uint32_t id, const Status&)> callback) = 0;

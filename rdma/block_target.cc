@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "rdma/block_target.h"
 
-#include <sys/epoll.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <cerrno>
+#include <utility>
 
 #include "rdma/block_target_engine.h"
 
@@ -15,7 +13,6 @@ namespace {
 constexpr int kBacklog = 128;
 constexpr unsigned kTurnsPerClockRead = 16;
 constexpr size_t kPollBatch = 64;
-constexpr uint64_t kCmLookMs = 5;    // connection events, while there is enough else to do
 constexpr uint64_t kCheckMs = 1000;  // how often time limits are looked at
 
 Status Check(const BlockTargetOptions& options) {
@@ -57,8 +54,6 @@ BlockTargetEngine::BlockTargetEngine(BlockBackend* backend, Fence* fence, BlockT
 }
 
 Status BlockTargetEngine::Open(Verbs* verbs) {
-  epoll_fd_ = epoll_create1(EPOLL_CLOEXEC);
-  if (epoll_fd_ < 0) return Status::Errno(errno, "epoll_create1");
   Result<std::unique_ptr<BufferPool>> pool = BufferPool::Create(options_.buffer_bytes);
   if (!pool.ok()) return pool.status();
   pool_ = *std::move(pool);
@@ -66,8 +61,7 @@ Status BlockTargetEngine::Open(Verbs* verbs) {
   Result<std::unique_ptr<CmChannel>> channel = verbs->CreateCmChannel();
   if (!channel.ok()) return channel.status();
   channel_ = *std::move(channel);
-  Watch(channel_->event_fd());
-  if (backend_->event_fd() >= 0) Watch(backend_->event_fd());
+  if (Status s = backend_->Watch(channel_->event_fd(), &cm_ready_); !s.ok()) return s;
   Result<std::unique_ptr<Listener>> listener = channel_->Listen(options_.host, options_.port, kBacklog);
   if (!listener.ok()) return listener.status();
   listener_ = *std::move(listener);
@@ -79,17 +73,8 @@ BlockTargetEngine::~BlockTargetEngine() {
   while (!by_number_.empty()) DropQuietly(by_number_.begin()->second);
   while (!connections_.empty()) {  // the storage still writes to or from our memory
     backend_->Kick();
-    if (HandleBackend() == 0 && backend_->event_fd() >= 0 && backend_->Arm()) {
-      epoll_event event;
-      epoll_wait(epoll_fd_, &event, 1, -1);
-    }
+    if (HandleBackend() == 0 && backend_->Arm()) backend_->Wait(-1);
   }
-  if (epoll_fd_ >= 0) close(epoll_fd_);
-}
-
-void BlockTargetEngine::Watch(int fd) {
-  epoll_event event{.events = EPOLLIN, .data = {.fd = fd}};
-  epoll_ctl(epoll_fd_, EPOLL_CTL_ADD, fd, &event);
 }
 
 size_t BlockTargetEngine::Poll() {
@@ -97,11 +82,14 @@ size_t BlockTargetEngine::Poll() {
   backend_->Kick();
   work += HandleBackend();
   FlushSends();
-  // Every system call counts in the time of a command: what a sleep was ended for is looked for only
-  // when it was no completion.
-  bool woken = slept_ && work == 0;
+  if (cm_ready_) {
+    cm_ready_ = false;
+    HandleCmEvents();
+    FlushSends();
+    work++;
+  }
+  if (slept_ || ++turns_ % kTurnsPerClockRead == 0) HandleTime();
   slept_ = false;
-  if (woken || ++turns_ % kTurnsPerClockRead == 0) HandleTime(woken);
   return work;
 }
 
@@ -154,7 +142,11 @@ void BlockTargetEngine::FlushSends() {
     if (Status s = connection->Flush(); !s.ok()) {
       touched_[i] = nullptr;
       Drop(connection, s.message());
+      continue;
     }
+    if (connection->blocked == connection->has_queued()) continue;
+    connection->blocked = connection->has_queued();
+    connections_blocked_ += connection->blocked ? 1 : -1;
   }
   touched_.clear();
 }
@@ -164,15 +156,8 @@ void BlockTargetEngine::Touch(ServedConnection* connection) {
   connection->touched = true;
 }
 
-void BlockTargetEngine::HandleTime(bool woken) {
-  uint64_t now_ms = clock_->NowMs();
-  if (now_ms == now_ms_ && !woken) return;
-  now_ms_ = now_ms;
-  if (woken || now_ms >= cm_looked_ms_ + kCmLookMs) {
-    cm_looked_ms_ = now_ms;
-    HandleCmEvents();
-    FlushSends();
-  }
+void BlockTargetEngine::HandleTime() {
+  now_ms_ = clock_->NowMs();
   if (now_ms_ < next_check_ms_) return;
   next_check_ms_ = now_ms_ + kCheckMs;
   std::vector<ServedConnection*> all;
@@ -183,10 +168,11 @@ void BlockTargetEngine::HandleTime(bool woken) {
 bool BlockTargetEngine::Arm(int* timeout_ms) {
   slept_ = true;
   for (const auto& port : ports_) {
-    if (port->armed && port->completions()->TakeEvent()) port->armed = false;
-    if (port->armed) continue;
-    if (!port->completions()->Arm().ok()) return false;
-    port->armed = true;
+    if (std::exchange(port->event_ready, false) && port->completions()->TakeEvent()) port->armed.reset();
+    auto wake = NeedsSends() ? CompletionQueue::Wake::kAny : CompletionQueue::Wake::kSolicited;
+    if (port->armed && *port->armed >= wake) continue;
+    if (!port->completions()->Arm(wake).ok()) return false;
+    port->armed = wake;
   }
   if (HandleWorkCompletions() || !touched_.empty() || !backend_->Arm()) return false;
   *timeout_ms = by_number_.empty() ? -1 : static_cast<int>(kCheckMs);

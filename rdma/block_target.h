@@ -4,9 +4,7 @@
 // data between their memory and a BlockBackend. One engine is driven by one thread:
 //
 //   while (...) {
-//     if (target->Poll() == 0 && (spun long enough) && target->Arm(&timeout_ms)) {
-//       poll(target->event_fd(), timeout_ms);
-//     }
+//     if (target->Poll() == 0 && (spun long enough) && target->Arm(&timeout_ms)) backend->Wait(timeout_ms);
 //   }
 //
 // Whatever a peer sends cannot harm the engine or other peers: what breaks the grammar costs that peer
@@ -60,8 +58,7 @@ class BlockTarget {
   virtual ~BlockTarget() = default;  // ends all connections and waits for the backend
 
   virtual size_t Poll() = 0;  // how much there was to do
-  virtual int event_fd() const = 0;
-  // False: Poll again instead of sleeping. Sleep at most *timeout_ms (-1: for ever).
+  // False: Poll again instead of sleeping. The backend's Wait may last *timeout_ms (-1: for ever).
   virtual bool Arm(int* timeout_ms) = 0;
   virtual uint16_t port() const = 0;
   virtual const BlockTargetCounters& counters() const = 0;

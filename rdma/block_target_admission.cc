@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <utility>
 
 #include "rdma/block_target_engine.h"
 #include "userland/base/log.h"
@@ -56,7 +57,7 @@ Result<TargetPort*> BlockTargetEngine::PortOf(Device* device) {
   if (!port.ok()) return port.status();
   std::span<uint8_t> data = (*port)->data();
   if (Status s = backend_->AddBuffer(data.data(), data.size()); !s.ok()) return s;
-  Watch((*port)->completions()->event_fd());
+  if (Status s = backend_->Watch((*port)->completions()->event_fd(), &(*port)->event_ready); !s.ok()) return s;
   ports_.push_back(*std::move(port));
   return ports_.back().get();
 }
@@ -210,6 +211,7 @@ void BlockTargetEngine::FinishReplacing() {
 void BlockTargetEngine::LastReply(ServedConnection* connection, uint64_t tag, int32_t result) {
   uint32_t index = TakeCommand(connection);
   commands_[index].state = Command::State::kReplying;
+  AwaitSend(&commands_[index]);
   connection->state = ServedConnection::State::kClosing;
   SendReply(connection, index, tag, result, ServedConnection::SendKind::kLastReply, true);
 }
@@ -240,6 +242,7 @@ void BlockTargetEngine::DropQuietly(ServedConnection* connection) {
   credits_free_ += connection->depth;
   counters_.connections--;
   std::ranges::replace(touched_, connection, static_cast<ServedConnection*>(nullptr));
+  if (std::exchange(connection->blocked, false)) connections_blocked_--;
   for (uint32_t i = 0; i < commands_.size(); i++) {
     Command& command = commands_[i];
     if (command.state == Command::State::kFree || command.connection != connection) continue;

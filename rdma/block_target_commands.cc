@@ -137,6 +137,7 @@ void BlockTargetEngine::OnBuffer(uint32_t index) {
   work.segment[0] = {command.buffer, command.capsule.length, command.port->pool_key()};
   work.remote_address = command.capsule.address;
   work.remote_key = command.capsule.rkey;
+  AwaitSend(&command);
   command.connection->Add(work, SendKind::kFetch, index, true);
   Touch(command.connection);
 }
@@ -148,6 +149,7 @@ void BlockTargetEngine::OnSent(ServedConnection* connection, uint64_t work_id) {
   switch (ServedConnection::KindOf(work_id)) {
     case SendKind::kFetch:
       assert(commands_[index].connection == connection && commands_[index].state == Command::State::kFetching);
+      SendCame(&commands_[index]);
       SubmitToBackend(index);
       break;
     case SendKind::kReply:
@@ -206,21 +208,25 @@ void BlockTargetEngine::Reply(uint32_t index, int32_t result) {
   ServedConnection* connection = command.connection;
   connection->in_hand--;
   bool data = command.capsule.op == WireOp::kRead && result > 0;
+  bool keep = data || !connection->copies_replies();  // until the NIC is done
+  if (result < 0) counters_.errors.fetch_add(1, std::memory_order_relaxed);
   if (data) {
-    SendWork work{.op = SendWork::Op::kWrite, .segments = 1};
+    SendWork work{.op = SendWork::Op::kWriteImmediate, .solicited = true, .segments = 1};
     work.segment[0] = {command.buffer, command.capsule.length, command.port->pool_key()};
     work.remote_address = command.capsule.address;
     work.remote_key = command.capsule.rkey;
-    connection->Add(work, SendKind::kReply, index, false);
+    work.immediate = static_cast<uint32_t>(command.capsule.tag);
+    connection->Add(work, SendKind::kReply, index, true);
+    Touch(connection);
     counters_.reads.fetch_add(1, std::memory_order_relaxed);
     counters_.read_bytes.fetch_add(command.capsule.length, std::memory_order_relaxed);
-  } else if (command.capsule.op == WireOp::kWrite && result > 0) {
-    counters_.writes.fetch_add(1, std::memory_order_relaxed);
-    counters_.write_bytes.fetch_add(command.capsule.length, std::memory_order_relaxed);
+  } else {
+    if (command.capsule.op == WireOp::kWrite && result > 0) {
+      counters_.writes.fetch_add(1, std::memory_order_relaxed);
+      counters_.write_bytes.fetch_add(command.capsule.length, std::memory_order_relaxed);
+    }
+    SendReply(connection, index, command.capsule.tag, result, keep ? SendKind::kReply : SendKind::kRetire, keep);
   }
-  if (result < 0) counters_.errors.fetch_add(1, std::memory_order_relaxed);
-  bool keep = data || !connection->copies_replies();  // until the NIC is done
-  SendReply(connection, index, command.capsule.tag, result, keep ? SendKind::kReply : SendKind::kRetire, keep);
   if (keep) {
     command.state = Command::State::kReplying;
   } else {
@@ -235,7 +241,7 @@ void BlockTargetEngine::SendReply(ServedConnection* connection, uint32_t index, 
   Encode(Completion{tag, result}, copy);
   uint8_t* bytes = &replies_[index * kCompletionBytes];
   std::ranges::copy(copy, bytes);
-  SendWork work{.op = SendWork::Op::kSend, .copied = connection->copies_replies(), .segments = 1};
+  SendWork work{.op = SendWork::Op::kSend, .copied = connection->copies_replies(), .solicited = true, .segments = 1};
   work.segment[0] = {bytes, kCompletionBytes, connection->port()->reply_key()};
   connection->Add(work, kind, index, signaled, copy);
   Touch(connection);
@@ -252,8 +258,19 @@ uint32_t BlockTargetEngine::TakeCommand(ServedConnection* connection) {
   return index;
 }
 
+void BlockTargetEngine::AwaitSend(Command* command) {
+  command->awaits_send = true;
+  sends_awaited_++;
+}
+
+void BlockTargetEngine::SendCame(Command* command) {
+  if (command->awaits_send) sends_awaited_--;
+  command->awaits_send = false;
+}
+
 void BlockTargetEngine::FreeCommand(uint32_t index) {
   Command& command = commands_[index];
+  SendCame(&command);
   if (command.buffer) pool_->Give(command.buffer, command.capsule.length);
   if (command.slot != kNoSlot) command.port->GiveBack(command.slot);
   if (command.connection) command.connection->held--;

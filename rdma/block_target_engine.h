@@ -32,7 +32,6 @@ class BlockTargetEngine final : public BlockTarget {
   Status Open(Verbs* verbs);
 
   size_t Poll() override;
-  int event_fd() const override { return epoll_fd_; }
   bool Arm(int* timeout_ms) override;
   uint16_t port() const override { return listener_->port(); }
   const BlockTargetCounters& counters() const override { return counters_; }
@@ -50,14 +49,16 @@ class BlockTargetEngine final : public BlockTarget {
     Capsule capsule;
     uint32_t slot = kNoSlot;    // that holds its data
     uint8_t* buffer = nullptr;  // of capsule.length, from the pool
+    bool awaits_send = false;   // nothing happens before the NIC is done: see sends_awaited_
   };
 
   // ---- the loop
-  void Watch(int fd);
   size_t HandleWorkCompletions();
   size_t HandleBackend();
-  void HandleTime(bool woken);
+  void HandleTime();
   void FlushSends();
+  // What ends a send is reaped along with the next command, unless something waits for it.
+  bool NeedsSends() const { return sends_awaited_ > 0 || connections_blocked_ > 0 || !waiting_.empty(); }
 
   // ---- connections
   void HandleCmEvents();
@@ -91,6 +92,8 @@ class BlockTargetEngine final : public BlockTarget {
                  ServedConnection::SendKind kind, bool signaled);
   uint32_t TakeCommand(ServedConnection* connection);
   void FreeCommand(uint32_t index);
+  void AwaitSend(Command* command);
+  void SendCame(Command* command);
   void Touch(ServedConnection* connection);
 
   const BlockTargetOptions options_;
@@ -100,10 +103,9 @@ class BlockTargetEngine final : public BlockTarget {
   const Clock* clock_;
   uint64_t now_ms_ = 0;
   uint64_t next_check_ms_ = 0;
-  uint64_t cm_looked_ms_ = 0;
-  int epoll_fd_ = -1;
   unsigned turns_ = 0;
   bool slept_ = true;
+  bool cm_ready_ = false;  // the backend's Watch sets it
 
   std::unique_ptr<CmChannel> channel_;
   std::unique_ptr<BufferPool> pool_;
@@ -117,6 +119,8 @@ class BlockTargetEngine final : public BlockTarget {
   std::vector<Command> commands_;
   std::vector<uint32_t> free_commands_;
   boost::circular_buffer<uint32_t> waiting_;  // for a buffer
+  uint32_t sends_awaited_ = 0;                // commands with awaits_send
+  uint32_t connections_blocked_ = 0;          // ServedConnection::blocked
   uint32_t credits_free_;
 
   LogLimiter limiter_;

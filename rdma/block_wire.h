@@ -28,7 +28,7 @@
 //             | offset:u64  address:u64  rkey:u32  chunk-version:u32  reserved:16   otherwise
 //   message  := capsule | capsule data:length                     (the latter with flag INLINE)
 //
-//   op      READ          target RDMA WRITEs length bytes to address/rkey
+//   op      READ          target RDMA WRITEs length bytes to address/rkey, with immediate
 //           WRITE         target RDMA READs length bytes from there, or takes them from the message
 //           FLUSH         what was acknowledged before it came is durable when it is answered
 //           DISCARD       contents undefined afterwards
@@ -47,10 +47,15 @@
 // from connections that it replaces: those of smaller sessions, and the one of the same session and
 // number. So a write of a broken connection never lands after one that was sent again.
 //
-// Messages (SEND) of the target: one completion for each capsule, in any order.
+// Answers of the target: one for each capsule, in any order. That of a READ that succeeded is its data: an
+// RDMA WRITE of all of it, whose immediate is the low half of the tag (so one packet, acknowledgement and
+// work request less than data and a message; a client whose tags do not differ there cannot READ). All
+// others are messages (SEND):
 //
 //   completion := tag:u64  result:i32  magic:u16 "Wc"  reserved:u16                          16 bytes
-//   result     := bytes (READ, WRITE, DISCARD, WRITE_ZEROES: length; else 0) | -errno
+//   result     := bytes (WRITE, DISCARD, WRITE_ZEROES: length; else 0) | -errno
+//
+// Capsules and answers are sent solicited, so that either side may sleep until one comes.
 //
 // -EINVAL: outside the data area. -EOPNOTSUPP: an op that this target does not know. -ESTALE: fenced.
 // -ENOSPC: no space behind the target. -EIO: the device failed. Whatever breaks the grammar ends the

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT
+#include <arpa/inet.h>
 #include <fcntl.h>
 
 #include <cerrno>
@@ -63,7 +64,9 @@ size_t RealCompletionQueue::Poll(std::span<WorkCompletion> out) {
                       .connection = wc.qp_num,
                       .status = FromWc(wc.status),
                       .receive = wc.status == IBV_WC_SUCCESS && (wc.opcode & IBV_WC_RECV) != 0,
+                      .written = wc.status == IBV_WC_SUCCESS && wc.opcode == IBV_WC_RECV_RDMA_WITH_IMM,
                       .bytes = wc.byte_len,
+                      .immediate = ntohl(wc.imm_data),
                       .detail = ibv_wc_status_str(wc.status)};
     }
     if (count < wanted) break;
@@ -71,8 +74,9 @@ size_t RealCompletionQueue::Poll(std::span<WorkCompletion> out) {
   return total;
 }
 
-Status RealCompletionQueue::Arm() {
-  if (int error = ibv_req_notify_cq(cq_, 0)) return Status::Errno(error, "arm the completion queue");
+Status RealCompletionQueue::Arm(Wake wake) {
+  if (int error = ibv_req_notify_cq(cq_, wake == Wake::kSolicited))
+    return Status::Errno(error, "arm the completion queue");
   return Status::Ok();
 }
 

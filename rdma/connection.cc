@@ -30,6 +30,8 @@ ibv_wr_opcode ToOpcode(SendWork::Op op) {
   switch (op) {
     case SendWork::Op::kWrite:
       return IBV_WR_RDMA_WRITE;
+    case SendWork::Op::kWriteImmediate:
+      return IBV_WR_RDMA_WRITE_WITH_IMM;
     case SendWork::Op::kRead:
       return IBV_WR_RDMA_READ;
     default:
@@ -123,6 +125,8 @@ Status RealConnection::PostSend(std::span<const SendWork> work) {
       request.send_flags = 0;
       if (w.signaled) request.send_flags |= IBV_SEND_SIGNALED;
       if (w.copied) request.send_flags |= IBV_SEND_INLINE;
+      if (w.solicited) request.send_flags |= IBV_SEND_SOLICITED;
+      request.imm_data = htonl(w.immediate);
       request.wr.rdma.remote_addr = w.remote_address;
       request.wr.rdma.rkey = w.remote_key;
     }

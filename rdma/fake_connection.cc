@@ -117,7 +117,8 @@ void FakeConnection::Fail() {
   }
   for (const ReceiveWork& work : own_) {
     completions()->Push(
-        {.id = work.id, .connection = number_, .status = WorkStatus::kFlushed, .detail = "Work Request Flushed Error"});
+        {.id = work.id, .connection = number_, .status = WorkStatus::kFlushed, .detail = "Work Request Flushed Error"},
+        true);
   }
   own_.clear();
   channel_->Push(MakeEvent(CmEvent::Type::kDisconnected, this, {}, 0));
@@ -193,9 +194,7 @@ bool FakeConnection::Execute(const SendWork& work) {
     Sever();
     return true;
   }
-  if (work.op == SendWork::Op::kSend) return ExecuteSend(work);
-  ExecuteRdma(work);
-  return true;
+  return work.op == SendWork::Op::kSend ? ExecuteSend(work) : ExecuteRdma(work);
 }
 
 bool FakeConnection::ExecuteSend(const SendWork& work) {
@@ -214,7 +213,8 @@ bool FakeConnection::ExecuteSend(const SendWork& work) {
     peer_->completions()->Push({.id = receive.id,
                                 .connection = peer_->number_,
                                 .status = WorkStatus::kOther,
-                                .detail = legal ? "local length error" : "local protection error"});
+                                .detail = legal ? "local length error" : "local protection error"},
+                               true);
     Complete(work, WorkStatus::kOther, "remote invalid request error");
     Sever();
     return true;
@@ -222,25 +222,39 @@ bool FakeConnection::ExecuteSend(const SendWork& work) {
   std::vector<uint8_t> data(bytes);
   Gather(work, data.data());
   Scatter(data.data(), bytes, receive.segment, receive.segments);
-  peer_->completions()->Push({.id = receive.id, .connection = peer_->number_, .receive = true, .bytes = bytes});
+  peer_->completions()->Push({.id = receive.id, .connection = peer_->number_, .receive = true, .bytes = bytes},
+                             work.solicited);
   Complete(work, WorkStatus::kSuccess, "");
   return true;
 }
 
-void FakeConnection::ExecuteRdma(const SendWork& work) {
+bool FakeConnection::ExecuteRdma(const SendWork& work) {
   uint32_t bytes = TotalBytes(work);
   if (!peer_->host_->CheckRemote(work.remote_address, bytes, work.remote_key)) {
     Complete(work, WorkStatus::kRemoteAccess, "remote access error");
     Sever();
-    return;
+    return true;
   }
   auto* remote = reinterpret_cast<uint8_t*>(work.remote_address);
-  if (work.op == SendWork::Op::kWrite) {
+  if (work.op == SendWork::Op::kRead) {
+    Scatter(remote, bytes, work.segment, work.segments);
+  } else if (work.op == SendWork::Op::kWrite) {
     Gather(work, remote);
   } else {
-    Scatter(remote, bytes, work.segment, work.segments);
+    std::deque<ReceiveWork>& receives = peer_->receives();
+    if (receives.empty()) return false;  // receiver not ready
+    Gather(work, remote);
+    peer_->completions()->Push({.id = receives.front().id,
+                                .connection = peer_->number_,
+                                .receive = true,
+                                .written = true,
+                                .bytes = bytes,
+                                .immediate = work.immediate},
+                               work.solicited);
+    receives.pop_front();
   }
   Complete(work, WorkStatus::kSuccess, "");
+  return true;
 }
 
 }  // namespace weft::rdma

@@ -33,15 +33,16 @@ size_t FakeCompletionQueue::Poll(std::span<WorkCompletion> out) {
   return count;
 }
 
-Status FakeCompletionQueue::Arm() {
-  armed_ = true;
+Status FakeCompletionQueue::Arm(Wake wake) {
+  armed_ = wake;
   return Status::Ok();
 }
 
-void FakeCompletionQueue::Push(const WorkCompletion& completion) {
+void FakeCompletionQueue::Push(const WorkCompletion& completion, bool solicited) {
   entries_.push_back(completion);
-  if (armed_) event_.Set();
-  armed_ = false;
+  if (!armed_ || (*armed_ == Wake::kSolicited && !solicited)) return;
+  event_.Set();
+  armed_.reset();
 }
 
 Status FakeReceiveQueue::Post(std::span<const ReceiveWork> work) {

@@ -8,6 +8,7 @@
 
 #include <deque>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -50,15 +51,15 @@ class FakeMemory final : public Memory {
 class FakeCompletionQueue final : public CompletionQueue {
  public:
   size_t Poll(std::span<WorkCompletion> out) override;
-  Status Arm() override;
+  Status Arm(Wake wake) override;
   int event_fd() const override { return event_.fd(); }
   bool TakeEvent() override { return event_.Take(); }
-  void Push(const WorkCompletion& completion);
+  void Push(const WorkCompletion& completion, bool solicited = false);
 
  private:
   std::deque<WorkCompletion> entries_;
   Event event_;
-  bool armed_ = false;
+  std::optional<Wake> armed_;
 };
 
 class FakeReceiveQueue final : public ReceiveQueue {
@@ -127,7 +128,7 @@ class FakeConnection final : public Connection {
   void Complete(const SendWork& work, WorkStatus status, const char* detail);
   bool Execute(const SendWork& work);  // false: has to wait
   bool ExecuteSend(const SendWork& work);
-  void ExecuteRdma(const SendWork& work);
+  bool ExecuteRdma(const SendWork& work);
   std::deque<ReceiveWork>& receives() { return options_.shared ? shared()->entries : own_; }
   FakeReceiveQueue* shared() { return static_cast<FakeReceiveQueue*>(options_.shared); }
   FakeCompletionQueue* completions() { return static_cast<FakeCompletionQueue*>(options_.completions); }

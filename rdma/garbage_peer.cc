@@ -273,7 +273,7 @@ Status GarbagePeer::Send(std::span<const uint8_t> message) {
   size_t at = kMessageAt + (message.size() <= 512 ? sent_ % 16 * 512 : 0);
   if (message.size() > kMessageMax || ++sent_ > send_depth_) return Error(EINVAL, "{} bytes", message.size());
   std::ranges::copy(message, &buffer_[at]);
-  SendWork work{.id = sent_, .op = SendWork::Op::kSend, .signaled = true, .segments = 1};
+  SendWork work{.id = sent_, .op = SendWork::Op::kSend, .signaled = true, .solicited = true, .segments = 1};
   work.segment[0] = {&buffer_[at], static_cast<uint32_t>(message.size()), memory_->local_key()};
   Status posted = connection_->PostSend({&work, 1});
   // The target may have ended the connection already: then Wait tells.

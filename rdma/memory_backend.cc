@@ -6,7 +6,24 @@
 
 namespace weft::rdma {
 
+Status MemoryBackend::Watch(int fd, bool* ready) {
+  fds_.push_back({.fd = fd, .events = POLLIN, .revents = 0});
+  ready_.push_back(ready);
+  return Status::Ok();
+}
+
+void MemoryBackend::Wait(int timeout_ms) { PollFds(timeout_ms); }
+
+bool MemoryBackend::WaitIsOver() { return PollFds(0) || !Arm(); }
+
+bool MemoryBackend::PollFds(int timeout_ms) {
+  int count = poll(fds_.data(), fds_.size(), timeout_ms);
+  for (size_t i = 0; i < fds_.size(); i++) *ready_[i] = *ready_[i] || (fds_[i].revents & POLLIN);
+  return count > 0;
+}
+
 size_t MemoryBackend::Poll(std::span<BackendDone> out) {
+  PollFds(0);
   size_t count = 0;
   while (!held_ && count < out.size() && !queue_.empty()) {
     BackendRequest request = queue_.front();

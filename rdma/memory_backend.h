@@ -4,6 +4,8 @@
 // One thread.
 #pragma once
 
+#include <poll.h>
+
 #include <deque>
 #include <vector>
 
@@ -19,8 +21,10 @@ class MemoryBackend final : public BlockBackend {
   void Submit(const BackendRequest& request) override { queue_.push_back(request); }
   void Kick() override {}
   size_t Poll(std::span<BackendDone> out) override;
-  int event_fd() const override { return -1; }
+  Status Watch(int fd, bool* ready) override;
   bool Arm() override { return held_ || queue_.empty(); }
+  void Wait(int timeout_ms) override;
+  bool WaitIsOver();  // Wait would not last
 
   // Faults.
   void Hold(bool held) { held_ = held; }            // what is submitted waits
@@ -32,7 +36,10 @@ class MemoryBackend final : public BlockBackend {
 
  private:
   int32_t Execute(const BackendRequest& request);
+  bool PollFds(int timeout_ms);
 
+  std::vector<pollfd> fds_;
+  std::vector<bool*> ready_;  // of fds_
   std::vector<uint8_t> bytes_;
   std::deque<BackendRequest> queue_;
   bool held_ = false;

@@ -42,7 +42,7 @@ class RealCompletionQueue final : public CompletionQueue {
   static Result<std::unique_ptr<CompletionQueue>> Create(ibv_context* context, uint32_t depth);
   ~RealCompletionQueue() override;
   size_t Poll(std::span<WorkCompletion> out) override;
-  Status Arm() override;
+  Status Arm(Wake wake) override;
   int event_fd() const override { return channel_->fd; }
   bool TakeEvent() override;
   ibv_cq* cq() const { return cq_; }

@@ -39,6 +39,7 @@ class ServedConnection {
   using ReplyBytes = std::array<uint8_t, kCompletionBytes>;
   void Add(SendWork work, SendKind kind, uint32_t index, bool signaled, const ReplyBytes& reply = {});
   Status Flush();  // one doorbell; ETIMEDOUT: the peer takes no answers
+  bool has_queued() const { return !sends_.empty(); }
   void Retire(uint64_t work_id) { send_free_ += static_cast<uint32_t>(work_id >> 32) & 0xffffff; }
 
   static SendKind KindOf(uint64_t work_id) { return static_cast<SendKind>(work_id >> 56); }
@@ -63,6 +64,7 @@ class ServedConnection {
   uint64_t hello_tag = 0;
   uint64_t heard_ms = 0;
   bool touched = false;  // in the engine's list of those to Flush
+  bool blocked = false;  // something waits for room in the send queue
 
  private:
   std::unique_ptr<Connection> connection_;

@@ -91,7 +91,7 @@ void TargetLink::AddSend(uint16_t index) {
   uint8_t* bytes = &buffers_[index * kCapsuleBytes];
   Encode(capsule, std::span<uint8_t, kCapsuleBytes>(bytes, kCapsuleBytes));
 
-  SendWork work{.op = SendWork::Op::kSend, .segments = 1};
+  SendWork work{.op = SendWork::Op::kSend, .solicited = true, .segments = 1};
   work.segment[0] = {bytes, kCapsuleBytes, buffers_memory_->local_key()};
   if (in_message) {
     work.segment[1] = {data, command.length_bytes, port_->pool->local_key()};
@@ -107,7 +107,7 @@ void TargetLink::AddSend(uint16_t index) {
 SendWork TargetLink::ControlWork(const Capsule& capsule) {
   uint8_t* bytes = &buffers_[depth_ * kCapsuleBytes];
   Encode(capsule, std::span<uint8_t, kCapsuleBytes>(bytes, kCapsuleBytes));
-  SendWork work{.op = SendWork::Op::kSend, .segments = 1};
+  SendWork work{.op = SendWork::Op::kSend, .solicited = true, .segments = 1};
   work.segment[0] = {bytes, kCapsuleBytes, buffers_memory_->local_key()};
   return work;
 }
@@ -155,45 +155,69 @@ void TargetLink::OnCompletion(const WorkCompletion& completion) {
 void TargetLink::OnAnswer(const WorkCompletion& completion) {
   uint32_t index = static_cast<uint32_t>(completion.id) & ~kReceiveBit;
   const uint8_t* bytes = &buffers_[(depth_ + 1) * kCapsuleBytes + index * kCompletionBytes];
-  Completion answer;
-  if (const char* field = Decode(std::span(bytes, completion.bytes), &answer)) {
-    Break(Error(EPROTO, "{}: bad {} in a completion", Name(), field));
-    return;
-  }
   ReceiveWork again{.id = completion.id, .segments = 1};
   again.segment[0] = {bytes, kCompletionBytes, buffers_memory_->local_key()};
   receives_.push_back(again);
   heard_ms_ = host_->now_ms;
+  if (completion.written) {
+    OnData(completion.immediate, completion.bytes);
+  } else {
+    OnMessage(bytes, completion.bytes);
+  }
+}
+
+void TargetLink::OnMessage(const uint8_t* bytes, uint32_t count) {
+  Completion answer;
+  if (const char* field = Decode(std::span(bytes, count), &answer)) {
+    Break(Error(EPROTO, "{}: bad {} in a completion", Name(), field));
+    return;
+  }
   if (answer.tag == kHelloTag && state_ == State::kProving) {
     OnHelloAnswer(answer.result);
   } else if (answer.tag == kPingTag && ping_out_) {
     ping_out_ = false;
-  } else {
-    FinishSlot(answer.tag, answer.result);
+  } else if (Slot* slot = SlotOf(answer.tag, UINT64_MAX)) {
+    const BlockCommand& command = slot->command;
+    int32_t expected = command.op == BlockOp::kFlush ? 0 : static_cast<int32_t>(command.length_bytes);
+    if (answer.result >= 0 && (answer.result != expected || command.op == BlockOp::kRead)) {
+      Break(Error(EPROTO, "{}: completion of op {} with result {}, expected {}", Name(), static_cast<int>(command.op),
+                  answer.result, command.op == BlockOp::kRead ? "its data" : std::to_string(expected)));
+      return;
+    }
+    FinishSlot(slot, answer.result);
   }
 }
 
-void TargetLink::FinishSlot(uint64_t tag, int32_t result) {
+void TargetLink::OnData(uint32_t immediate, uint32_t bytes) {
+  Slot* slot = SlotOf(immediate, UINT32_MAX);
+  if (!slot) return;
+  if (slot->command.op != BlockOp::kRead || slot->command.length_bytes != bytes) {
+    Break(Error(EPROTO, "{}: {} bytes of data for op {} of length {}", Name(), bytes,
+                static_cast<int>(slot->command.op), slot->command.length_bytes));
+    return;
+  }
+  FinishSlot(slot, static_cast<int32_t>(bytes));
+}
+
+TargetLink::Slot* TargetLink::SlotOf(uint64_t tag, uint64_t mask) {
   auto index = static_cast<uint16_t>(tag);
-  if (index >= slots_.size() || slots_[index].state != SlotState::kSent ||
-      tag != SlotTag(index, slots_[index].generation)) {
-    Break(Error(EPROTO, "{}: completion with tag {:#x}, which names no command", Name(), tag));
-    return;
+  if (index < slots_.size() && slots_[index].state == SlotState::kSent &&
+      tag == (SlotTag(index, slots_[index].generation) & mask)) {
+    return &slots_[index];
   }
-  Slot& slot = slots_[index];
-  int32_t expected = slot.command.op == BlockOp::kFlush ? 0 : static_cast<int32_t>(slot.command.length_bytes);
-  if (result >= 0 && result != expected) {
-    Break(Error(EPROTO, "{}: completion with result {}, expected {}", Name(), result, expected));
-    return;
-  }
+  Break(Error(EPROTO, "{}: completion with tag {:#x}, which names no command", Name(), tag));
+  return nullptr;
+}
+
+void TargetLink::FinishSlot(Slot* slot, int32_t result) {
   if (result < 0 && result != -ESTALE && result != -ENOSPC && result != -EIO) {
-    LogWarning("{}: op {} offset {} length {} failed: {}", Name(), static_cast<int>(slot.command.op),
-               slot.command.offset_bytes, slot.command.length_bytes, Status::Errno(-result, "result").message());
+    LogWarning("{}: op {} offset {} length {} failed: {}", Name(), static_cast<int>(slot->command.op),
+               slot->command.offset_bytes, slot->command.length_bytes, Status::Errno(-result, "result").message());
     result = -EIO;
   }
-  host_->done.push_back({slot.command.tag, result});
-  slot.state = SlotState::kFree;
-  free_slots_.push_back(index);
+  host_->done.push_back({slot->command.tag, result});
+  slot->state = SlotState::kFree;
+  free_slots_.push_back(static_cast<uint16_t>(slot - slots_.data()));
   credits_++;
 }
 

@@ -85,8 +85,11 @@ class TargetLink {
   void OnEstablished(const CmEvent& event);
   void OnRejected(const CmEvent& event);
   void OnAnswer(const WorkCompletion& completion);
+  void OnMessage(const uint8_t* bytes, uint32_t count);
+  void OnData(uint32_t immediate, uint32_t bytes);
   void OnHelloAnswer(int32_t result);
-  void FinishSlot(uint64_t tag, int32_t result);
+  Slot* SlotOf(uint64_t tag, uint64_t mask);  // nullptr: the tag names no command, the connection is broken
+  void FinishSlot(Slot* slot, int32_t result);
   Status RegisterBuffers(Device* device);
   Status PrepareQueues();
 

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "rdma/block_wire.h"
@@ -43,7 +44,8 @@ class TargetPort {
 
   uint32_t connections = 0;
   bool wounded = false;  // a connection was destroyed since the last Renew
-  bool armed = false;
+  std::optional<CompletionQueue::Wake> armed;
+  bool event_ready = false;  // the backend's Watch sets it
 
  private:
   TargetPort() = default;

@@ -35,15 +35,18 @@ struct Segment {
 inline constexpr int kSegmentsMax = 2;
 
 struct SendWork {
-  enum class Op : uint8_t { kSend, kWrite, kRead };
+  // kWriteImmediate: a write that also takes a receive of the peer and hands it `immediate`.
+  enum class Op : uint8_t { kSend, kWrite, kWriteImmediate, kRead };
   uint64_t id = 0;  // of the caller, comes back in WorkCompletion
   Op op = Op::kSend;
-  bool signaled = false;  // also retires the unsignaled ones before it
-  bool copied = false;    // payload is copied by PostSend (at most inline_bytes_max): no key needed
+  bool signaled = false;   // also retires the unsignaled ones before it
+  bool copied = false;     // payload is copied by PostSend (at most inline_bytes_max): no key needed
+  bool solicited = false;  // kSend, kWriteImmediate: wakes a peer that armed for kSolicited
   uint8_t segments = 0;
   std::array<Segment, kSegmentsMax> segment{};
-  uint64_t remote_address = 0;  // kWrite, kRead
+  uint64_t remote_address = 0;  // kWrite, kWriteImmediate, kRead
   uint32_t remote_key = 0;
+  uint32_t immediate = 0;  // kWriteImmediate
 };
 
 struct ReceiveWork {
@@ -65,7 +68,9 @@ struct WorkCompletion {
   uint32_t connection = 0;  // Connection::number()
   WorkStatus status = WorkStatus::kSuccess;
   bool receive = false;     // valid for kSuccess
-  uint32_t bytes = 0;       // receive: length of the message
+  bool written = false;     // receive: of a kWriteImmediate, whose data is not in the receive's segments
+  uint32_t bytes = 0;       // receive: length of the message or of what was written
+  uint32_t immediate = 0;   // receive, written
   const char* detail = "";  // name of the status for people; static
 };
 
@@ -80,10 +85,13 @@ class Memory {  // a registration; destroying it ends it
 
 class CompletionQueue {
  public:
+  // kSolicited: messages that were sent `solicited`, and errors of receives; kAny: every completion.
+  enum class Wake : uint8_t { kSolicited = 1, kAny = 2 };
   virtual ~CompletionQueue() = default;
   virtual size_t Poll(std::span<WorkCompletion> out) = 0;  // how many it filled
-  // The next completion makes event_fd readable. Poll once more afterwards before sleeping.
-  virtual Status Arm() = 0;
+  // The next completion of that kind makes event_fd readable, once. Poll once more afterwards before
+  // sleeping. A queue that is armed for kSolicited may be armed for kAny on top.
+  virtual Status Arm(Wake wake) = 0;
   virtual int event_fd() const = 0;  // non-blocking
   virtual bool TakeEvent() = 0;      // clears one event of event_fd; false: there was none
 };

@@ -78,6 +78,7 @@ class FakeInitiator : public rdma::BlockInitiator {
   }
 
   int event_fd() const override { return event_fd_; }
+  void NotReadable() override {}
   bool ArmNotify() override {
     std::lock_guard lock(fakes_->mutex_);
     return finished_.empty() && news_.empty() && (queued_.empty() || fakes_->hold_);

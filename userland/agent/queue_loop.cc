@@ -12,6 +12,7 @@
 #include <future>
 
 #include "userland/agent/block_request.h"
+#include "userland/base/adaptive_spin.h"
 #include "userland/base/log.h"
 
 namespace weft::agent {
@@ -96,15 +97,25 @@ void QueueLoop::Wake() {
 }
 
 void QueueLoop::Main() {
-  Clock::time_point last_work = Clock::now();
+  AdaptiveSpin spin(options_.spin);
+  spin.Worked(Clock::now());
+  Clock::time_point asked = Clock::now();
   while (!Finished()) {
     if (Turn()) {
-      last_work = Clock::now();
-    } else if (Clock::now() - last_work < (in_flight_ > 0 ? std::max(options_.spin, kSpinInFlight) : options_.spin)) {
+      asked = Clock::now();
+      spin.Worked(asked);
+      if (in_flight_ == 0) sched_yield();  // what was waited for has come: to whoever did on this very CPU
+      continue;
+    }
+    Clock::time_point now = Clock::now();
+    if (spin.KeepLooking(now) || (in_flight_ > 0 && now - asked < kSpinInFlight)) {
       sched_yield();  // on a machine with few CPUs the kernel's and the targets' work comes first
     } else {
+      bool idle = in_flight_ == 0;
       Sleep();
-      last_work = Clock::now();
+      asked = Clock::now();
+      // How long a target takes says nothing about how soon the kernel asks again.
+      idle ? spin.Woke(asked) : spin.Worked(asked);
     }
   }
   std::lock_guard lock(mutex_);
@@ -149,8 +160,14 @@ void QueueLoop::Sleep() {
       auto left = std::chrono::ceil<std::chrono::milliseconds>(until - Clock::now());
       wait_ms = static_cast<int>(std::max<int64_t>(left.count(), 0));
     }
+    // What happened is found by looking; but events of the initiator need not be looked for without cause.
     epoll_event events[4];
-    epoll_wait(epoll_fd_, events, std::size(events), wait_ms);  // what happened is found by looking
+    int count = epoll_wait(epoll_fd_, events, std::size(events), wait_ms);
+    if (initiator_ && std::none_of(events, events + std::max(count, 0), [this](const epoll_event& event) {
+          return event.data.fd == initiator_->event_fd();
+        })) {
+      initiator_->NotReadable();
+    }
   }
   asleep_.store(false, std::memory_order_relaxed);
   queue_->Disarm();

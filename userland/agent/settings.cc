@@ -13,7 +13,7 @@ namespace weft::agent {
 namespace {
 
 constexpr int64_t kSpinMaxUs = 1'000'000;
-constexpr std::chrono::microseconds kSpin{200};  // about the time in which an application asks for the next block
+constexpr std::chrono::microseconds kSpin{1000};  // an application that reads block by block asks again sooner
 constexpr int64_t kDetectMinMs = 100;
 constexpr int64_t kDetectMaxMs = 600'000;
 constexpr int64_t kConnectionsMax = 16;

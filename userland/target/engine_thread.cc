@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "userland/target/engine_thread.h"
 
-#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <sys/eventfd.h>
@@ -9,22 +8,27 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
+#include <utility>
+
+#include "userland/base/adaptive_spin.h"
+#include "userland/base/log.h"
 
 namespace weft::target {
 
 using std::chrono::nanoseconds;
 using std::chrono::steady_clock;
 
-Result<std::unique_ptr<EngineThread>> EngineThread::Start(rdma::BlockTarget* target, std::chrono::microseconds spin) {
+Result<std::unique_ptr<EngineThread>> EngineThread::Start(rdma::BlockTarget* target, rdma::BlockBackend* backend,
+                                                          std::chrono::microseconds spin) {
   int stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   if (stop_fd < 0) return Status::Errno(errno, "eventfd");
-  return std::unique_ptr<EngineThread>(new EngineThread(target, spin, stop_fd));
+  return std::unique_ptr<EngineThread>(new EngineThread(target, backend, spin, stop_fd));
 }
 
-EngineThread::EngineThread(rdma::BlockTarget* target, std::chrono::microseconds spin, int stop_fd)
-    : target_(target), spin_(spin), stop_fd_(stop_fd), thread_([this] { Run(); }) {
+EngineThread::EngineThread(rdma::BlockTarget* target, rdma::BlockBackend* backend, std::chrono::microseconds spin,
+                           int stop_fd)
+    : target_(target), backend_(backend), spin_(spin), stop_fd_(stop_fd), thread_([this] { Run(); }) {
   pthread_setname_np(thread_.native_handle(), "engine");
 }
 
@@ -36,31 +40,25 @@ EngineThread::~EngineThread() {
 }
 
 void EngineThread::Run() {
+  if (Status s = backend_->Watch(stop_fd_, &woken_); !s.ok()) LogError("engine: {}", s.message());
+  AdaptiveSpin spin(spin_);
   bool idle = false;
-  steady_clock::time_point idle_since;
   while (!stop_.load(std::memory_order_relaxed)) {
     if (target_->Poll()) {
       idle = false;
       continue;
     }
     steady_clock::time_point now = steady_clock::now();
-    if (!idle) {
-      idle = true;
-      idle_since = now;
-    }
-    if (now - idle_since < spin_) {
+    if (!std::exchange(idle, true)) spin.Worked(now);
+    if (spin.KeepLooking(now)) {
       sched_yield();  // on a small machine the peer may need this very processor to answer
       continue;
     }
     int timeout_ms;
-    if (target_->Arm(&timeout_ms)) Sleep(timeout_ms);
+    if (!target_->Arm(&timeout_ms)) continue;
+    backend_->Wait(timeout_ms);
+    spin.Woke(steady_clock::now());
   }
-}
-
-void EngineThread::Sleep(int timeout_ms) {
-  std::array<pollfd, 2> fds{
-      {{.fd = target_->event_fd(), .events = POLLIN, .revents = 0}, {.fd = stop_fd_, .events = POLLIN, .revents = 0}}};
-  poll(fds.data(), fds.size(), timeout_ms);  // EINTR: as good as an event
 }
 
 int EngineThread::LoadPermille() {

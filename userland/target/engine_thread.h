@@ -15,7 +15,9 @@ namespace weft::target {
 
 class EngineThread {
  public:
-  static Result<std::unique_ptr<EngineThread>> Start(rdma::BlockTarget* target, std::chrono::microseconds spin);
+  // backend: the target's; the thread sleeps in it. Both outlive the thread.
+  static Result<std::unique_ptr<EngineThread>> Start(rdma::BlockTarget* target, rdma::BlockBackend* backend,
+                                                     std::chrono::microseconds spin);
   ~EngineThread();  // ends the thread, not the target
   EngineThread(const EngineThread&) = delete;
   EngineThread& operator=(const EngineThread&) = delete;
@@ -24,13 +26,14 @@ class EngineThread {
   int LoadPermille();
 
  private:
-  EngineThread(rdma::BlockTarget* target, std::chrono::microseconds spin, int stop_fd);
+  EngineThread(rdma::BlockTarget* target, rdma::BlockBackend* backend, std::chrono::microseconds spin, int stop_fd);
   void Run();
-  void Sleep(int timeout_ms);
 
   rdma::BlockTarget* const target_;
+  rdma::BlockBackend* const backend_;
   const std::chrono::microseconds spin_;
-  const int stop_fd_;  // eventfd: look at stop_
+  const int stop_fd_;   // eventfd: look at stop_
+  bool woken_ = false;  // stop_fd_ is readable; the backend's Watch sets it
   std::atomic<bool> stop_ = false;
   std::thread thread_;
   std::chrono::nanoseconds used_{0};

@@ -2,6 +2,7 @@
 #include "userland/target/uring_backend.h"
 
 #include <linux/falloc.h>
+#include <poll.h>
 #include <sys/mman.h>
 #include <sys/uio.h>
 
@@ -22,6 +23,7 @@ constexpr unsigned kCompletionEntries = 16384;
 constexpr unsigned kBuffersMax = 16;
 constexpr size_t kZeroBytes = 1 << 20;
 constexpr size_t kPageBytes = 4096;
+constexpr uint64_t kWatchedBit = 1ULL << 32;  // in user data: an index of watched_, not of operations_
 
 }  // namespace
 
@@ -158,6 +160,21 @@ void UringBackend::PrepareRange(const Operation& operation, io_uring_sqe* sqe) {
   if (request.durable) sqe->rw_flags = RWF_DSYNC;
 }
 
+Status UringBackend::Watch(int fd, bool* ready) {
+  watched_.push_back({fd, ready});
+  PreparePoll(watched_.size() - 1);
+  return Status::Ok();
+}
+
+// One request for all readiness to come, until the kernel ends it (Poll then makes another one).
+void UringBackend::PreparePoll(size_t watched) {
+  io_uring_sqe* sqe = NextSqe();
+  while (!sqe) sqe = NextSqe();
+  io_uring_prep_poll_multishot(sqe, watched_[watched].fd, POLLIN);
+  io_uring_sqe_set_data64(sqe, kWatchedBit | watched);
+  unsubmitted_++;
+}
+
 void UringBackend::Kick() {
   if (unsubmitted_ == 0) return;
   int taken = io_uring_submit(&ring_);
@@ -171,7 +188,13 @@ size_t UringBackend::Poll(std::span<BackendDone> out) {
   unsigned count = io_uring_peek_batch_cqe(&ring_, cqes.data(), wanted);
   size_t finished = 0;
   for (unsigned i = 0; i < count; i++) {
-    auto index = static_cast<uint32_t>(io_uring_cqe_get_data64(cqes[i]));
+    uint64_t data = io_uring_cqe_get_data64(cqes[i]);
+    auto index = static_cast<uint32_t>(data);
+    if (data & kWatchedBit) {
+      *watched_[index].ready = true;
+      if (!(cqes[i]->flags & IORING_CQE_F_MORE)) PreparePoll(index);
+      continue;
+    }
     int32_t result = cqes[i]->res;
     Operation& operation = operations_[index];
     if (!Finish(&operation, &result)) {
@@ -219,6 +242,13 @@ bool UringBackend::Finish(Operation* operation, int32_t* result) {
 bool UringBackend::Arm() {
   Kick();
   return unsubmitted_ == 0 && io_uring_cq_ready(&ring_) == 0;
+}
+
+// In the ring itself: the thread that is woken by the storage's interrupt returns with its answer.
+void UringBackend::Wait(int timeout_ms) {
+  io_uring_cqe* cqe;
+  __kernel_timespec timeout{.tv_sec = timeout_ms / 1000, .tv_nsec = timeout_ms % 1000 * 1000000LL};
+  io_uring_submit_and_wait_timeout(&ring_, &cqe, 1, timeout_ms < 0 ? nullptr : &timeout, nullptr);
 }
 
 }  // namespace weft::target

@@ -25,14 +25,19 @@ class UringBackend final : public rdma::BlockBackend {
   void Submit(const rdma::BackendRequest& request) override;
   void Kick() override;
   size_t Poll(std::span<rdma::BackendDone> out) override;
-  int event_fd() const override { return ring_.ring_fd; }
+  Status Watch(int fd, bool* ready) override;
   bool Arm() override;
+  void Wait(int timeout_ms) override;
 
  private:
   struct Operation {  // a request in the ring
     rdma::BackendRequest request;
     uint32_t done_bytes = 0;  // of a read or write that came back short
     int fallback = 0;         // ways of DISCARD and WRITE_ZEROES that were tried without success
+  };
+  struct Watched {
+    int fd;
+    bool* ready;
   };
 
   UringBackend(int fd, bool is_device, uint64_t data_offset, uint64_t capacity_bytes);
@@ -41,6 +46,7 @@ class UringBackend final : public rdma::BlockBackend {
   void Prepare(uint32_t index);
   void PrepareData(const Operation& operation, io_uring_sqe* sqe);
   void PrepareRange(const Operation& operation, io_uring_sqe* sqe);
+  void PreparePoll(size_t watched);
   int BufferIndexOf(const uint8_t* data, size_t bytes) const;  // -1: not registered
   // What the kernel's result means; true: the request is finished with *result.
   bool Finish(Operation* operation, int32_t* result);
@@ -56,6 +62,7 @@ class UringBackend final : public rdma::BlockBackend {
   std::vector<iovec> buffers_;
   std::vector<Operation> operations_;
   std::vector<uint32_t> free_;
+  std::vector<Watched> watched_;
   std::vector<uint8_t> zeroes_;  // what WRITE_ZEROES writes when the file system cannot do it
 };
 

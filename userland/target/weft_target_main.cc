@@ -21,13 +21,12 @@
 namespace weft::target {
 namespace {
 
-constexpr unsigned kSmallMachineCpus = 2;
-constexpr std::chrono::microseconds kSpinSmall{20};
 constexpr std::chrono::microseconds kSpin{50};
+constexpr unsigned kSmallMachineCpus = 2;  // there a thread that looks for work keeps others from making it
 
 std::chrono::microseconds SpinTime(const Settings& settings) {
   if (settings.spin_us >= 0) return std::chrono::microseconds(settings.spin_us);
-  return std::thread::hardware_concurrency() <= kSmallMachineCpus ? kSpinSmall : kSpin;
+  return std::thread::hardware_concurrency() <= kSmallMachineCpus ? std::chrono::microseconds(0) : kSpin;
 }
 
 std::unique_ptr<idl::RegisterTargetArgs> Self(const Settings& settings, const Backing& backing, uint16_t port) {
@@ -77,7 +76,7 @@ Status Serve(const Settings& settings, SignalWaiter* signals) {
                                            .depth_total = static_cast<uint32_t>(settings.depth_total),
                                            .buffer_bytes = settings.buffer_bytes});
   if (!target.ok()) return target.status();
-  auto engine = EngineThread::Start(target->get(), SpinTime(settings));
+  auto engine = EngineThread::Start(target->get(), storage->get(), SpinTime(settings));
   if (!engine.ok()) return engine.status();
   LogInfo("target '{}' serves {} ({}) on {}", settings.name, settings.backing,
           FormatBytes((*backing)->capacity_bytes()), Address{settings.listen.host, (*target)->port()}.ToString());
