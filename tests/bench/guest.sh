@@ -20,12 +20,15 @@ disk=${WEFT_SPARE_DISK:?tests/vm/run --disk sets it: a block device for the peer
 
 # perftest TOOL ADDRESS ARGUMENT...: both ends of a perftest over rdma_cm; prints what the client says
 perftest() {
-	local tool=$1 server
+	local tool=$1 server deadline=$((SECONDS + 30))
 	shift
 	"$tool" -d "$rdma_device" -R "$@" > /dev/null 2>&1 &
 	server=$!
-	until rdma resource show cm_id | grep -q ':18515 .*state LISTEN'; do
+	# there is no event for a listener that appears
+	until rdma resource show cm_id | grep 'state LISTEN .*:18515 ' > /dev/null; do
 		kill -0 $server 2> /dev/null || die "$tool does not start on $rdma_device"
+		[ $SECONDS -lt $deadline ] || die "$tool does not listen on port 18515; rdma resource show cm_id says:
+$(rdma resource show cm_id)"
 	done
 	"$tool" -d "$rdma_device" -R "$@" "$address"
 	wait $server || die "the server side of $tool failed"
