@@ -69,7 +69,7 @@ Status FakeConnection::Connect(std::span<const uint8_t> private_data) {
   if (!host_->fabric->Passes(host_, to)) return Status::Ok();
   auto listener = to->listeners.find(port_);
   if (listener == to->listeners.end()) {
-    channel_->Push(MakeEvent(CmEvent::Type::kRejected, this, {}, 0));
+    channel_->Push(MakeEvent(CmEvent::Type::kRejected, this, {}, kRejectDataMax));
     return Status::Ok();
   }
   auto incoming = std::make_unique<FakeConnection>(to, listener->second, host_->address);

@@ -192,7 +192,8 @@ void TargetLink::OnHelloAnswer(int32_t result) {
 }
 
 void TargetLink::OnRejected(const CmEvent& event) {
-  if (event.private_bytes == 0) {
+  // The connection manager of a host where nobody listens rejects by itself: with zeroes, or with nothing.
+  if (std::ranges::all_of(event.data(), [](uint8_t b) { return b == 0; })) {
     Break(Error(ECONNREFUSED, "{} refused the connection; is weft-target running there?", Name()));
     return;
   }

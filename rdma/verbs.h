@@ -157,7 +157,7 @@ struct CmEvent {
     kResolved,      // address and route are known: CreateQueues and Connect
     kRequest,       // somebody connects: `incoming`, private_data
     kEstablished,   // connecting side: private_data is what the peer accepted with
-    kRejected,      // private_data is what the peer rejected with, empty: nobody listens
+    kRejected,      // private_data is what the peer rejected with, empty or zeroes: nobody listens
     kFailed,        // could not connect: `error`, `what`
     kDisconnected,  // by the peer or by the loss of the device
   };
