@@ -41,6 +41,10 @@ class RpcReporting final : public TargetReporting {
   RpcClient<idl::TargetServiceClient> client_;
 };
 
+// Whether asking again cannot help, as long as nobody changes how this target or the server was started.
+// Not so EEXIST (a name in use: its holder may be about to go), ENOSPC and errors of the connection.
+bool IsFinal(const Status& refusal) { return refusal.code() == EINVAL || refusal.code() == EPROTO; }
+
 }  // namespace
 
 std::unique_ptr<TargetReporting> MakeTargetReporting(const Address& meta) {
@@ -82,6 +86,10 @@ void MetaLink::Run() {
       wait_ms = backoff_ms;
       backoff_ms = std::min(2 * backoff_ms, kBackoffMaxMs);
       continue;
+    }
+    if (!told_ && IsFinal(s)) {
+      options_.on_refused(s);
+      return;
     }
     if (s.code() != ECANCELED && s.message() != last_error_) {
       LogWarning("{}; trying again", s.message());

@@ -2,7 +2,8 @@
 //
 // A target's link to weft-meta: registers, then reports at the pace that weft-meta asks for; writes the
 // cluster that the target joins into its label. Own thread. When weft-meta is away it goes on trying,
-// with back-off: serving blocks does not depend on it.
+// with back-off: serving blocks does not depend on it. Refused for good before it was ever registered
+// (wrong cluster, wrong server, wrong backing), it gives up: somebody has just started it wrongly.
 #pragma once
 
 #include <condition_variable>
@@ -39,7 +40,10 @@ struct MetaLinkOptions {
   std::function<Uuid()> cluster;                           // of the label
   std::function<Status(const Uuid& cluster)> set_cluster;  // into the label
   std::function<void(idl::TargetReport* report)> fill_report;
-  std::function<void()> on_registered;  // first time; from the link's thread
+  // From the link's thread, one of the two and once: registered for the first time; refused for good,
+  // nothing follows.
+  std::function<void()> on_registered;
+  std::function<void(const Status& why)> on_refused;
 };
 
 class MetaLink {

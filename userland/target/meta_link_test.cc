@@ -82,6 +82,11 @@ class MetaLinkTest : public ::testing::Test {
     };
     options.fill_report = [](idl::TargetReport* report) { report->queue_depth = 5; };
     options.on_registered = [this] { registered_++; };
+    options.on_refused = [this](const Status& why) {
+      std::lock_guard lock(log_.mutex);
+      refusals_.push_back(why.message());
+      log_.changed.notify_all();
+    };
     return std::make_unique<MetaLink>(std::make_unique<FakeReporting>(&log_), std::move(options));
   }
 
@@ -89,6 +94,7 @@ class MetaLinkTest : public ::testing::Test {
   Uuid cluster_{};
   int writes_ = 0;
   std::atomic<int> registered_ = 0;
+  std::vector<std::string> refusals_;  // under log_.mutex
 };
 
 TEST_F(MetaLinkTest, RegistersThenJoinsThePool) {
@@ -121,10 +127,31 @@ TEST_F(MetaLinkTest, AnotherClustersOrdersAreNotObeyed) {
   log_.register_answers = {Orders(1, std::string(16, 'b'))};
   log_.heartbeat_answers = {Orders(1, "")};
   auto link = Start();
-  EXPECT_TRUE(log_.WaitFor([&] { return log_.registered.size() >= 3; }));
+  EXPECT_TRUE(log_.WaitFor([&] { return !refusals_.empty(); }));
   link.reset();
   EXPECT_EQ(writes_, 0);
   EXPECT_EQ(registered_, 0);
+}
+
+TEST_F(MetaLinkTest, RefusedForGoodBeforeItWasRegisteredItGivesUp) {
+  log_.register_answers = {Error(ECONNREFUSED, "away"), Error(EEXIST, "another target is named 't1'"),
+                           Error(EINVAL, "this server serves 'other'"), Orders(1, "")};
+  log_.heartbeat_answers = {Orders(1, "")};
+  auto link = Start();
+  EXPECT_TRUE(log_.WaitFor([&] { return !refusals_.empty(); }));
+  link.reset();
+  EXPECT_EQ(refusals_, std::vector<std::string>{"this server serves 'other'"});
+  EXPECT_EQ(log_.registered.size(), 3U) << "what may heal is tried again, the refusal is not";
+  EXPECT_EQ(registered_, 0);
+}
+
+TEST_F(MetaLinkTest, RefusedLaterItGoesOn) {
+  log_.register_answers = {Orders(1, ""), Error(EINVAL, "has shrunk"), Orders(1, "")};
+  log_.heartbeat_answers = {Error(ESTALE, "who are you?"), Orders(1, "")};
+  auto link = Start();
+  EXPECT_TRUE(log_.WaitFor([&] { return log_.registered.size() == 3 && log_.heartbeats >= 3; }));
+  link.reset();
+  EXPECT_TRUE(refusals_.empty());
 }
 
 }  // namespace

@@ -2,6 +2,9 @@
 //
 // weft-target: serves one block device or file to the clients of a cluster.
 //   main thread: waits for a signal.  engine: all block I/O.  meta link: registration and heartbeats.
+#include <signal.h>
+#include <unistd.h>
+
 #include <iostream>
 #include <thread>
 
@@ -43,8 +46,8 @@ std::unique_ptr<idl::RegisterTargetArgs> Self(const Settings& settings, const Ba
   return self;
 }
 
-MetaLinkOptions LinkOptions(const Settings& settings, Backing* backing, rdma::BlockTarget* target, EngineThread* engine,
-                            std::function<void()> on_registered) {
+MetaLinkOptions LinkOptions(const Settings& settings, Backing* backing, rdma::BlockTarget* target,
+                            EngineThread* engine) {
   MetaLinkOptions options;
   options.self = Self(settings, *backing, target->port());
   options.cluster = [backing] { return backing->cluster(); };
@@ -53,7 +56,6 @@ MetaLinkOptions LinkOptions(const Settings& settings, Backing* backing, rdma::Bl
     report->queue_depth = static_cast<int32_t>(target->counters().in_hand.load());
     report->load = engine->LoadPermille();
   };
-  options.on_registered = std::move(on_registered);
   return options;
 }
 
@@ -85,13 +87,21 @@ Status Serve(const Settings& settings, SignalWaiter* signals) {
   // nobody before it is registered.
   bool member = !IsNil((*backing)->cluster());
   if (member) NotifyReady(settings.common.ready_fd);
-  MetaLink link(MakeTargetReporting(settings.meta),
-                LinkOptions(settings, backing->get(), target->get(), engine->get(), [&settings, member] {
-                  if (!member) NotifyReady(settings.common.ready_fd);
-                }));
-  signals->Wait();
-  LogInfo("stopping");
-  return Status::Ok();  // in this order: link, engine thread, connections, ring, file
+  Status refused;
+  MetaLinkOptions options = LinkOptions(settings, backing->get(), target->get(), engine->get());
+  options.on_registered = [&settings, member] {
+    if (!member) NotifyReady(settings.common.ready_fd);
+  };
+  options.on_refused = [&refused](const Status& why) {
+    refused = why;  // the signal makes this thread wait for its end
+    kill(getpid(), SIGTERM);
+  };
+  {
+    MetaLink link(MakeTargetReporting(settings.meta), std::move(options));
+    signals->Wait();
+    LogInfo("stopping");
+  }
+  return refused;  // then, in this order: engine thread, connections, ring, file
 }
 
 int Main(int argc, char** argv) {
