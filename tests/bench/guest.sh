@@ -44,6 +44,22 @@ measure_verbs() {
 	record verbs read_4k "$latency"
 }
 
+# The block protocol and weft-target alone, beside the mounted file system: a connection of its session to
+# the first target. Reads only.
+measure_protocol() {
+	local session address line
+	session=$(weftctl --json pool status | jq -r '.sessions[0].id')
+	address=$(weftctl --json pool status | jq -r '.targets[0] | "\(.host):\(.port)"')
+	protocol() {
+		"$here/../../build/tests/blockbench" --key "$WEFT_KEY" --target "$address" --session "$session" --number 1000 \
+			--spin-us 1000 --seconds "$seconds" --span-mib $((bench_bytes >> 20)) --depth 4 --tests "$1" 2> /dev/null
+	}
+	line=$(protocol read-throughput) || die "blockbench over $address gave no figure"
+	record protocol read_1m "$(awk '{ print $2 * 1.048576 }' <<< "$line")"
+	line=$(protocol read-latency) || die "blockbench over $address gave no figure"
+	record protocol read_4k "$(awk '{ print $2 }' <<< "$line")"
+}
+
 note "laying out $((bench_bytes >> 20)) MiB on weft and on the peer's disk"
 dd if=/dev/urandom of="$mount/bench.data" bs=1M count=$((bench_bytes >> 20)) oflag=direct status=none
 dd if=/dev/urandom of="$disk" bs=1M count=$((bench_bytes >> 20)) oflag=direct status=none
@@ -54,6 +70,8 @@ for ((round = 1; round <= rounds; round++)); do
 	measure_verbs
 	note "round $round of $rounds: NVMe over RDMA"
 	measure_file nvme "$nvme_device"
+	note "round $round of $rounds: the block protocol alone"
+	measure_protocol
 	note "round $round of $rounds: weft"
 	measure_file weft "$mount/bench.data"
 done
@@ -63,7 +81,8 @@ rm "$mount/bench.data"
 echo
 echo "Median of $rounds rounds, one guest with $(nproc) processors under emulation, soft-RoCE; O_DIRECT through io_uring."
 printf '  %-26s %13s %13s %13s %13s\n' '' '1 MiB read' '1 MiB write' '4 KiB read' '4 KiB write'
-for row in 'verbs:raw verbs (perftest)' 'nvme:NVMe over RDMA, raw' 'weft:weftfs, two copies'; do
+for row in 'verbs:raw verbs (perftest)' 'nvme:NVMe over RDMA, raw' 'protocol:weft-target, no client fs' \
+	'weft:weftfs, two copies'; do
 	printf '  %-26s' "${row#*:}"
 	for figure in read_1m write_1m read_4k write_4k; do
 		case $figure in *1m) unit='MB/s' ;; *) unit='us' ;; esac

@@ -39,6 +39,7 @@ constexpr uint32_t kLarge = 1 << 20;
 struct Options {
   std::string target, key;
   uint64_t session = 1;
+  uint32_t number = 0;
   double seconds = 3;
   uint32_t depth = 16;
   uint64_t span_mib = 128;
@@ -171,7 +172,8 @@ int Main(int argc, char** argv) {
   auto add = description.add_options();
   add("target", po::value(&o.target)->required());
   add("key", po::value(&o.key)->required());
-  add("session", po::value(&o.session));
+  add("session", po::value(&o.session), "a smaller one is fenced by the target, a greater one fences");
+  add("number", po::value(&o.number), "of this connection in its session: the agent's queues have the first ones");
   add("seconds", po::value(&o.seconds));
   add("depth", po::value(&o.depth));
   add("span-mib", po::value(&o.span_mib));
@@ -198,7 +200,7 @@ int Main(int argc, char** argv) {
   void* pool = mmap(nullptr, kPoolBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
   if (pool == MAP_FAILED) return 1;
   auto initiator = rdma::BlockInitiator::Create(
-      rdma::RealVerbs(), {.memory = pool, .memory_bytes = kPoolBytes, .session = o.session, .cluster_key = *key});
+      rdma::RealVerbs(), {.memory = pool, .memory_bytes = kPoolBytes, .session = o.session, .cluster_key = *key, .number = o.number});
   if (!initiator.ok()) {
     LogError("{}", initiator.status().message());
     return 1;
