@@ -192,7 +192,11 @@ size_t UringBackend::Poll(std::span<BackendDone> out) {
     auto index = static_cast<uint32_t>(data);
     if (data & kWatchedBit) {
       *watched_[index].ready = true;
-      if (!(cqes[i]->flags & IORING_CQE_F_MORE)) PreparePoll(index);
+      if (cqes[i]->res < 0 && cqes[i]->res != -ECANCELED) {  // ECANCELED: the thread that waited has ended
+        LogError("{}", Status::Errno(-cqes[i]->res, "io_uring does not wait for a file").message());
+      } else if (cqes[i]->res >= 0 && !(cqes[i]->flags & IORING_CQE_F_MORE)) {
+        PreparePoll(index);
+      }
       continue;
     }
     int32_t result = cqes[i]->res;
