@@ -27,6 +27,7 @@ static DEFINE_PER_CPU(u32, asked_cluster);
  * between.
  */
 static struct weft_balancer_ops *policy_enter(u32 cluster)
+	__acquires(RCU)
 {
 	rcu_read_lock();
 	preempt_disable();
@@ -35,6 +36,7 @@ static struct weft_balancer_ops *policy_enter(u32 cluster)
 }
 
 static void policy_leave(void)
+	__releases(RCU)
 {
 	__this_cpu_write(asked_cluster, 0);
 	preempt_enable();

@@ -173,7 +173,7 @@ struct weft_sqe {
 	__u8 flags;			/* WEFT_SQE_* */
 	__u16 reserved0;
 	__u32 target;			/* id of the target; 0 for META */
-	__u32 length;			/* bytes of data, a multiple of WEFT_BLOCK_BYTES; META: bytes of request */
+	__u32 length;			/* data: a multiple of WEFT_BLOCK_BYTES; META: bytes of request */
 	__u64 offset;			/* bytes from the start of the target's data area */
 	__u64 buf;			/* bytes from the start of the buffer pool */
 	__u32 chunk_version;		/* checked by the target */

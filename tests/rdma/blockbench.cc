@@ -200,7 +200,8 @@ int Main(int argc, char** argv) {
   void* pool = mmap(nullptr, kPoolBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
   if (pool == MAP_FAILED) return 1;
   auto initiator = rdma::BlockInitiator::Create(
-      rdma::RealVerbs(), {.memory = pool, .memory_bytes = kPoolBytes, .session = o.session, .cluster_key = *key, .number = o.number});
+      rdma::RealVerbs(),
+      {.memory = pool, .memory_bytes = kPoolBytes, .session = o.session, .cluster_key = *key, .number = o.number});
   if (!initiator.ok()) {
     LogError("{}", initiator.status().message());
     return 1;

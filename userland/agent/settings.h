@@ -16,10 +16,10 @@ struct Settings {
   std::string meta;  // HOST:PORT of the metadata server
   std::string key;   // file with the cluster key
   std::string log_level = "info";
-  int64_t queues = 0;       // threads for block requests; 0: one for each 4 CPUs
-  uint64_t pool_bytes = 0;  // the kernel's buffer pool; 0: the kernel's choice
-  int64_t depth = 0;        // unfinished requests, a power of two; 0: the kernel's choice
-  int64_t spin_us = -1;  // how long an idle queue thread looks for more before it sleeps; -1: the default
+  int64_t queues = 0;        // threads for block requests; 0: one for each 4 CPUs
+  uint64_t pool_bytes = 0;   // the kernel's buffer pool; 0: the kernel's choice
+  int64_t depth = 0;         // unfinished requests, a power of two; 0: the kernel's choice
+  int64_t spin_us = -1;      // how long an idle queue thread looks for more before it sleeps; -1: the default
   int64_t detect_ms = 5000;  // a target that cannot be reached for this long is down
   int64_t meta_connections = 2;
 };
