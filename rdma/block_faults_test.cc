@@ -5,11 +5,14 @@
 #include <cstring>
 
 #include "rdma/block_fixture.h"
+#include "rdma/block_wire.h"
 
 namespace weft::rdma {
 namespace {
 
 using BlockFaults = BlockFixture;
+
+constexpr char kNobodyListens[] = "target t3 (10.0.0.2:7471) refused the connection; is weft-target running there?";
 
 TEST_F(BlockFaults, ReconnectsAndSendsAgain) {
   Start();
@@ -97,11 +100,53 @@ TEST_F(BlockFaults, TargetThatNeverWasIsHostDown) {
   Pass(20);
   EXPECT_EQ(results_[1], -EHOSTDOWN);
   ASSERT_EQ(states_.size(), 1U);
-  EXPECT_NE(states_[0].message().find("is weft-target running there?"), std::string::npos) << states_[0].message();
+  EXPECT_EQ(states_[0].code(), ECONNREFUSED);
+  EXPECT_EQ(states_[0].message(), kNobodyListens);
   StartTarget();
   Pass(1100);
   ASSERT_EQ(states_.size(), 2U);
   EXPECT_TRUE(states_[1].ok());
+}
+
+// Somebody answers at the target's port and rejects: a connection manager by itself, or another service.
+class BlockRejections : public BlockFaults {
+ protected:
+  // What the client says of a target whose port rejects with these bytes.
+  Status RejectedWith(const std::vector<uint8_t>& bytes) {
+    auto channel = *target_verbs_->CreateCmChannel();
+    auto listener = *channel->Listen(kTargetHost, 7471, 4);
+    states_.clear();
+    StartClient();
+    for (int i = 0; i < 5100 && states_.empty(); i++) {
+      CmEvent event;
+      while (channel->NextEvent(&event)) {
+        if (event.type == CmEvent::Type::kRequest) event.incoming->Reject(bytes);
+        event = CmEvent{};
+      }
+      Pass(1);
+    }
+    initiator_.reset();
+    return states_.empty() ? Status::Ok() : states_[0];
+  }
+};
+
+TEST_F(BlockRejections, WithNothingOrZeroesSayThatNobodyListens) {
+  for (size_t bytes : {size_t{0}, size_t{1}, kRejectBytes, kRejectDataMax}) {
+    Status s = RejectedWith(std::vector<uint8_t>(bytes, 0));
+    EXPECT_EQ(s.code(), ECONNREFUSED) << bytes << " zeroes: " << s.message();
+    EXPECT_EQ(s.message(), kNobodyListens) << bytes << " zeroes";
+  }
+}
+
+TEST_F(BlockRejections, WithForeignBytesAreNotTheBlockProtocol) {
+  std::vector<uint8_t> late(kRejectDataMax, 0);
+  late.back() = 1;  // one byte that is not zero is enough
+  for (const std::vector<uint8_t>& bytes : {std::vector<uint8_t>{'n', 'v', 'm', 'e'}, late}) {
+    Status s = RejectedWith(bytes);
+    EXPECT_EQ(s.code(), EPROTO) << s.message();
+    EXPECT_NE(s.message().find("target t3 (10.0.0.2:7471): reject data with magic"), std::string::npos) << s.message();
+    EXPECT_NE(s.message().find("this is not the weft block protocol"), std::string::npos) << s.message();
+  }
 }
 
 TEST_F(BlockFaults, IdleConnectionIsWatched) {

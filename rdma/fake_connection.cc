@@ -92,8 +92,7 @@ Status FakeConnection::Accept(std::span<const uint8_t> private_data) {
 
 void FakeConnection::Reject(std::span<const uint8_t> private_data) {
   if (!peer_) return;
-  size_t padded = private_data.empty() ? 0 : kRejectDataMax;
-  peer_->channel_->Push(MakeEvent(CmEvent::Type::kRejected, peer_, private_data, padded));
+  peer_->channel_->Push(MakeEvent(CmEvent::Type::kRejected, peer_, private_data, kRejectDataMax));
   peer_->peer_ = nullptr;
   peer_ = nullptr;
 }
