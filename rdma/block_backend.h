@@ -41,7 +41,7 @@ class BlockBackend {
   // From now on Wait ends when `fd` becomes readable, and Wait or Poll sets *ready, which the caller
   // clears: at least once after each change, which may be long after it while nobody calls Wait. Both
   // outlive the last call of Poll and Wait.
-  virtual Status Watch(int fd, bool* ready) = 0;
+  virtual void Watch(int fd, bool* ready) = 0;
   virtual bool Arm() = 0;                 // before Wait; false: Poll again instead
   virtual void Wait(int timeout_ms) = 0;  // until there is something to Poll or an fd is ready; -1: for ever
 };

@@ -61,7 +61,7 @@ Status BlockTargetEngine::Open(Verbs* verbs) {
   Result<std::unique_ptr<CmChannel>> channel = verbs->CreateCmChannel();
   if (!channel.ok()) return channel.status();
   channel_ = *std::move(channel);
-  if (Status s = backend_->Watch(channel_->event_fd(), &cm_ready_); !s.ok()) return s;
+  backend_->Watch(channel_->event_fd(), &cm_ready_);
   Result<std::unique_ptr<Listener>> listener = channel_->Listen(options_.host, options_.port, kBacklog);
   if (!listener.ok()) return listener.status();
   listener_ = *std::move(listener);

@@ -57,7 +57,7 @@ Result<TargetPort*> BlockTargetEngine::PortOf(Device* device) {
   if (!port.ok()) return port.status();
   std::span<uint8_t> data = (*port)->data();
   if (Status s = backend_->AddBuffer(data.data(), data.size()); !s.ok()) return s;
-  if (Status s = backend_->Watch((*port)->completions()->event_fd(), &(*port)->event_ready); !s.ok()) return s;
+  backend_->Watch((*port)->completions()->event_fd(), &(*port)->event_ready);
   ports_.push_back(*std::move(port));
   return ports_.back().get();
 }

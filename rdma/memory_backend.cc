@@ -6,10 +6,9 @@
 
 namespace weft::rdma {
 
-Status MemoryBackend::Watch(int fd, bool* ready) {
+void MemoryBackend::Watch(int fd, bool* ready) {
   fds_.push_back({.fd = fd, .events = POLLIN, .revents = 0});
   ready_.push_back(ready);
-  return Status::Ok();
 }
 
 void MemoryBackend::Wait(int timeout_ms) { PollFds(timeout_ms); }

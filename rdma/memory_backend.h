@@ -21,7 +21,7 @@ class MemoryBackend final : public BlockBackend {
   void Submit(const BackendRequest& request) override { queue_.push_back(request); }
   void Kick() override {}
   size_t Poll(std::span<BackendDone> out) override;
-  Status Watch(int fd, bool* ready) override;
+  void Watch(int fd, bool* ready) override;
   bool Arm() override { return held_ || queue_.empty(); }
   void Wait(int timeout_ms) override;
   bool WaitIsOver();  // Wait would not last

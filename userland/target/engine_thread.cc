@@ -12,7 +12,6 @@
 #include <utility>
 
 #include "userland/base/adaptive_spin.h"
-#include "userland/base/log.h"
 
 namespace weft::target {
 
@@ -40,7 +39,7 @@ EngineThread::~EngineThread() {
 }
 
 void EngineThread::Run() {
-  if (Status s = backend_->Watch(stop_fd_, &woken_); !s.ok()) LogError("engine: {}", s.message());
+  backend_->Watch(stop_fd_, &woken_);
   AdaptiveSpin spin(spin_);
   bool idle = false;
   while (!stop_.load(std::memory_order_relaxed)) {

@@ -91,8 +91,8 @@ void UringBackend::Submit(const BackendRequest& request) {
 
 io_uring_sqe* UringBackend::NextSqe() {
   io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
-  if (!sqe) {
-    Kick();  // makes room: the kernel copies what it takes
+  while (!sqe) {  // more than once: the kernel was short of memory for a moment
+    Kick();       // makes room: the kernel copies what it takes
     sqe = io_uring_get_sqe(&ring_);
   }
   return sqe;
@@ -100,7 +100,6 @@ io_uring_sqe* UringBackend::NextSqe() {
 
 void UringBackend::Prepare(uint32_t index) {
   io_uring_sqe* sqe = NextSqe();
-  while (!sqe) sqe = NextSqe();  // the kernel was short of memory for a moment
   const Operation& operation = operations_[index];
   switch (operation.request.op) {
     case BackendOp::kRead:
@@ -160,16 +159,14 @@ void UringBackend::PrepareRange(const Operation& operation, io_uring_sqe* sqe) {
   if (request.durable) sqe->rw_flags = RWF_DSYNC;
 }
 
-Status UringBackend::Watch(int fd, bool* ready) {
+void UringBackend::Watch(int fd, bool* ready) {
   watched_.push_back({fd, ready});
   PreparePoll(watched_.size() - 1);
-  return Status::Ok();
 }
 
 // One request for all readiness to come, until the kernel ends it (Poll then makes another one).
 void UringBackend::PreparePoll(size_t watched) {
   io_uring_sqe* sqe = NextSqe();
-  while (!sqe) sqe = NextSqe();
   io_uring_prep_poll_multishot(sqe, watched_[watched].fd, POLLIN);
   io_uring_sqe_set_data64(sqe, kWatchedBit | watched);
   unsubmitted_++;

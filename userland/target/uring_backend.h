@@ -25,7 +25,7 @@ class UringBackend final : public rdma::BlockBackend {
   void Submit(const rdma::BackendRequest& request) override;
   void Kick() override;
   size_t Poll(std::span<rdma::BackendDone> out) override;
-  Status Watch(int fd, bool* ready) override;
+  void Watch(int fd, bool* ready) override;
   bool Arm() override;
   void Wait(int timeout_ms) override;
 

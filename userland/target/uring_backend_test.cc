@@ -116,7 +116,7 @@ TEST_F(UringBackendTest, ManyAtOnce) {
 TEST_F(UringBackendTest, WatchedFilesEndTheWaitEachTime) {
   int fds[2] = {eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
   bool ready[2] = {false, false};
-  for (int i : {0, 1}) ASSERT_TRUE(backend_->Watch(fds[i], &ready[i]).ok());
+  for (int i : {0, 1}) backend_->Watch(fds[i], &ready[i]);
   std::array<BackendDone, 8> done;
   for (int round = 0; round < 100; round++) {
     int i = round % 2;
