@@ -144,11 +144,7 @@ const LieCase kLies[] = {
      [](LyingTarget* t, const Capsule& c) { t->SayData(c, Low(c) + (7 << 16), c.length); }},
 };
 
-class LyingTargetTest : public BlockFixture, public ::testing::WithParamInterface<LieCase> {
- protected:
-  LyingTargetTest() : backing_(BlockFixture::kCapacity) {}
-  std::vector<uint8_t> backing_;
-};
+class LyingTargetTest : public BlockFixture, public ::testing::WithParamInterface<LieCase> {};
 
 TEST_P(LyingTargetTest, CostsItTheConnectionAndNothingElse) {
   auto liar = std::make_unique<LyingTarget>(target_verbs_.get(), kTargetHost, key_, uuid_, GetParam().lie);

@@ -99,23 +99,20 @@ void QueueLoop::Wake() {
 void QueueLoop::Main() {
   AdaptiveSpin spin(options_.spin);
   spin.Worked(Clock::now());
-  Clock::time_point asked = Clock::now();
   while (!Finished()) {
     if (Turn()) {
-      asked = Clock::now();
-      spin.Worked(asked);
+      spin.Worked(Clock::now());
       if (in_flight_ == 0) sched_yield();  // what was waited for has come: to whoever did on this very CPU
       continue;
     }
     Clock::time_point now = Clock::now();
-    if (spin.KeepLooking(now) || (in_flight_ > 0 && now - asked < kSpinInFlight)) {
+    if (spin.KeepLooking(now) || (in_flight_ > 0 && now - spin.last_work() < kSpinInFlight)) {
       sched_yield();  // on a machine with few CPUs the kernel's and the targets' work comes first
     } else {
       bool idle = in_flight_ == 0;
       Sleep();
-      asked = Clock::now();
       // How long a target takes says nothing about how soon the kernel asks again.
-      idle ? spin.Woke(asked) : spin.Worked(asked);
+      idle ? spin.Woke(Clock::now()) : spin.Worked(Clock::now());
     }
   }
   std::lock_guard lock(mutex_);

@@ -35,6 +35,7 @@ class AdaptiveSpin {
     }
     last_work_ = now;
   }
+  Time last_work() const { return last_work_; }
   Duration budget() const { return budget_; }
 
  private:
