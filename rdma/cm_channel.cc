@@ -127,8 +127,15 @@ bool RealCmChannel::Translate(const rdma_cm_event& from, CmEvent* to) {
       return true;
     case RDMA_CM_EVENT_ESTABLISHED:
       to->type = CmEvent::Type::kEstablished;
+      if (connection) connection->set_established();
       break;
     case RDMA_CM_EVENT_REJECTED:
+      // A peer that ends the connection before our last message of the handshake (RTU) has reached it can
+      // only reject what it had accepted.
+      if (connection && connection->established()) {
+        to->type = CmEvent::Type::kDisconnected;
+        return true;
+      }
       to->type = CmEvent::Type::kRejected;
       if (from.status != kRejectedByUser) return true;
       break;

@@ -95,6 +95,8 @@ class RealConnection final : public Connection {
   Status BindDevice();  // once id_->verbs is known
   // What the connecting side offers, from its request.
   void set_offer(const rdma_conn_param& offer) { offer_ = offer; }
+  void set_established() { established_ = true; }
+  bool established() const { return established_; }
 
  private:
   RealVerbsImpl* verbs_;
@@ -103,6 +105,7 @@ class RealConnection final : public Connection {
   std::string peer_;
   uint32_t inline_bytes_max_ = 0;
   rdma_conn_param offer_{};
+  bool established_ = false;  // the connecting side has seen it accepted
 };
 
 // "10.0.0.3:7471", "[fe80::1]:7471"

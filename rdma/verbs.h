@@ -159,7 +159,7 @@ struct CmEvent {
     kEstablished,   // connecting side: private_data is what the peer accepted with
     kRejected,      // private_data is what the peer rejected with, empty or zeroes: nobody listens
     kFailed,        // could not connect: `error`, `what`
-    kDisconnected,  // by the peer or by the loss of the device
+    kDisconnected,  // by the peer, however early, or by the loss of the device
   };
   Type type = Type::kFailed;
   Connection* connection = nullptr;  // all but kRequest
