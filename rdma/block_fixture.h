@@ -66,7 +66,7 @@ class BlockFixture : public ::testing::Test {
     auto initiator = BlockInitiator::Create(client_verbs_.get(), options);
     ASSERT_TRUE(initiator.ok()) << initiator.status().message();
     initiator_ = *std::move(initiator);
-    initiator_->OnTargetState([this](uint32_t id, const Status& s) { states_.push_back(s); });
+    initiator_->OnTargetState([this](uint32_t, const Status& s, uint64_t) { states_.push_back(s); });
     ASSERT_TRUE(initiator_->SetTarget(Endpoint()).ok());
   }
   void Start() {

@@ -3,6 +3,7 @@
 
 #include <cerrno>
 
+#include "userland/agent/codec.h"
 #include "userland/base/log.h"
 
 namespace weft::agent {
@@ -33,7 +34,7 @@ Agent::Agent(std::unique_ptr<channel::Channel> channel, InitiatorMaker make_init
     : options_(options),
       channel_(std::move(channel)),
       start_link_(options.meta, health_),
-      targets_([this](const std::vector<weft_target_info>& infos) { return channel_->SetTargets(infos); }),
+      targets_([this](const std::vector<weft_target_info>& infos) { return channel_->SetTargets(infos); }, options.zone),
       session_({.server = options.meta,
                 .cluster = options.attach.cluster,
                 .client = channel_->client(),
@@ -45,7 +46,9 @@ Agent::Agent(std::unique_ptr<channel::Channel> channel, InitiatorMaker make_init
     loop.create_initiator = [this, make_initiator](uint64_t session) {
       return make_initiator(channel_->pool(), session);
     };
-    loop.on_path = [this, i](uint32_t target, const Status& state) { targets_.SetPath(i, target, state); };
+    loop.on_path = [this, i](uint32_t target, const Status& state, uint64_t incarnation) {
+      targets_.SetPath(i, target, state, incarnation);
+    };
     loops_.push_back(std::make_unique<QueueLoop>(channel_.get(), channel_->queue(i), &dispatcher_, std::move(loop)));
   }
 }
@@ -111,6 +114,12 @@ void Agent::OnTargets(const idl::TargetMap& map) {
   if (Status s = OnAllLoops([&](QueueLoop& loop) { return loop.SetTargets(*endpoints); }); !s.ok()) {
     LogError("taking target map {} over: {}", map.version, s.message());
   }
+}
+
+void Agent::OnChunks(const std::vector<idl::Chunk>& chunks) {
+  auto maps = EncodeChunks(chunks);
+  if (!maps.ok()) return LogError("{}", maps.status().message());
+  if (Status s = channel_->SetChunks(*maps); !s.ok()) LogError("{}", s.message());
 }
 
 void Agent::OnSessionEnded() {

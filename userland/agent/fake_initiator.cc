@@ -73,7 +73,7 @@ class FakeInitiator : public rdma::BlockInitiator {
       for (uint32_t id : news_) news.emplace_back(id, fakes_->path_state_);
       news_.clear();
     }
-    for (auto& [id, state] : news) callback_(id, state);
+    for (auto& [id, state] : news) callback_(id, state, 1);
     return count;
   }
 
@@ -83,9 +83,7 @@ class FakeInitiator : public rdma::BlockInitiator {
     std::lock_guard lock(fakes_->mutex_);
     return finished_.empty() && news_.empty() && (queued_.empty() || fakes_->hold_);
   }
-  void OnTargetState(std::function<void(uint32_t, const Status&)> callback) override {
-    callback_ = std::move(callback);
-  }
+  void OnTargetState(TargetStateCallback callback) override { callback_ = std::move(callback); }
 
  private:
   int32_t Execute(uint32_t target, const rdma::BlockCommand& command) {
@@ -102,7 +100,7 @@ class FakeInitiator : public rdma::BlockInitiator {
   FakeTargets* const fakes_;
   const std::span<std::byte> pool_;
   const int event_fd_;
-  std::function<void(uint32_t, const Status&)> callback_;
+  TargetStateCallback callback_;
   std::set<uint32_t> known_;
   std::vector<uint32_t> news_;
   std::vector<std::pair<uint32_t, rdma::BlockCommand>> queued_;

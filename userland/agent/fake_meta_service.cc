@@ -95,7 +95,8 @@ class FakeMetaService::Handler : public idl::MetaServiceIf {
     drop_reply = std::exchange(fake_->lose_reply_, false);
   }
 
-  void nextEvents(idl::Events& events, const int64_t session, const int64_t version, const int32_t wait_ms) override {
+  void nextEvents(idl::Events& events, const int64_t session, const int64_t version, const int32_t wait_ms,
+                  const int64_t) override {
     std::unique_lock lock(fake_->mutex_);
     fake_->changed_.wait_for(lock, std::chrono::milliseconds(wait_ms), [&] {
       return fake_->map_version_ > version || fake_->session_ != session || fake_->killed_;

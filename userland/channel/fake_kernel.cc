@@ -55,6 +55,14 @@ int FakeKernel::Ioctl(int fd, unsigned long request, void* argument) {
       return 0;
     case WEFT_IOC_TARGETS:
       return TakeTargets(static_cast<weft_ioc_targets*>(argument));
+    case WEFT_IOC_CHUNKS: {
+      auto* args = static_cast<const weft_ioc_chunks*>(argument);
+      if (args->reserved != 0 || args->count > WEFT_CHUNKS_PER_CALL) return -EINVAL;
+      auto* chunks = reinterpret_cast<const weft_chunk*>(args->chunks);
+      chunks_.insert(chunks_.end(), chunks, chunks + args->count);
+      changed_.notify_all();
+      return 0;
+    }
     case WEFT_IOC_COMPLETE:
       return Consume(fd);
     default:
@@ -92,7 +100,7 @@ int FakeKernel::TakeTargets(const weft_ioc_targets* args) {
   auto* infos = reinterpret_cast<const weft_target_info*>(args->targets);
   for (uint32_t i = 0; i < args->count; ++i) {
     const weft_target_info& info = infos[i];
-    if (info.id == 0 || (info.state != WEFT_TARGET_UP && info.state != WEFT_TARGET_DOWN) || info.reserved != 0 ||
+    if (info.id == 0 || (info.state != WEFT_TARGET_UP && info.state != WEFT_TARGET_DOWN) || info.reserved0 != 0 || info.reserved1 != 0 ||
         memchr(info.name, 0, sizeof info.name) == nullptr) {
       return -EINVAL;
     }

@@ -57,12 +57,13 @@ class MetaService final : public idl::MetaServiceIf {
     }));
   }
 
-  void nextEvents(idl::Events& events, int64_t session, int64_t targets_version, int32_t wait_ms) override {
-    auto renew = [&](StateMachine& m) { return m.NextEvents(session, targets_version); };
+  void nextEvents(idl::Events& events, int64_t session, int64_t targets_version, int32_t wait_ms,
+                  int64_t chunks_version) override {
+    auto renew = [&](StateMachine& m) { return m.NextEvents(session, targets_version, chunks_version); };
     int64_t seen = engine_->events_version();
     events = ValueOrThrow(engine_->Run(renew));
     wait_ms = std::clamp(wait_ms, 0, lease_ms_ / 3);
-    if (events.__isset.targets || wait_ms == 0) return;
+    if (events.__isset.targets || events.__isset.chunks || wait_ms == 0) return;
     engine_->AwaitEvents(seen, wait_ms);
     events = ValueOrThrow(engine_->Run(renew));
   }
