@@ -8,7 +8,6 @@
 #include "disk.h"
 #include "target.h"
 
-#define CHUNKS_PER_CALL	256U	/* fits into an answer with room to spare */
 #define MARK_TRIES	4	/* with a map that has been fetched again */
 
 /* ---- the map ---- */
@@ -79,7 +78,7 @@ static int check_chunk(struct weft_pool *pool, const struct weft_chunk *chunk, u
 
 	if (chunk->index < first || chunk->index - first >= count)
 		goto bad;
-	if (!chunk->count || chunk->count > WEFT_COPIES_MAX)
+	if (!chunk->count || chunk->count > WEFT_CHUNK_COPIES_MAX)
 		goto bad;
 	for (i = 0; i < chunk->count; i++) {
 		const struct weft_copy *copy = &chunk->copies[i];
@@ -164,7 +163,7 @@ int weft_chunk_fetch(struct weft_pool *pool, u64 first, u32 count, u32 call_flag
 	struct weft_call call;
 	ssize_t ret;
 
-	count = min(count, CHUNKS_PER_CALL);
+	count = min(count, WEFT_CHUNKS_PER_CALL);
 	ret = weft_call_begin(pool->channel, &call, WEFT_META_GET_CHUNKS, 0, call_flags);
 	if (ret)
 		goto restore;

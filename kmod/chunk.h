@@ -25,7 +25,7 @@ struct weft_target;
 /* The copies at one moment. */
 struct weft_chunk_map {
 	struct weft_chunk chunk;
-	struct weft_target *targets[WEFT_COPIES_MAX];
+	struct weft_target *targets[WEFT_CHUNK_COPIES_MAX];
 };
 
 struct weft_chunk_entry {

@@ -85,7 +85,7 @@ struct weft_target *weft_target_find_or_create(struct weft_channel *ch, u32 id)
 
 static bool info_is_valid(const struct weft_target_info *info)
 {
-	if (!info->id || info->reserved || info->load > LOAD_MAX)
+	if (!info->id || info->reserved0 || info->reserved1 || info->load > LOAD_MAX)
 		return false;
 	if (info->state != WEFT_TARGET_UP && info->state != WEFT_TARGET_DOWN)
 		return false;

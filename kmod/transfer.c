@@ -154,7 +154,7 @@ static void read_failed(struct weft_transfer *t, u32 copy)
 		return;
 	}
 	t->unreachable |= error == -EHOSTDOWN;
-	if (t->tried_count == WEFT_COPIES_MAX) {	/* the map changes all the time */
+	if (t->tried_count == WEFT_CHUNK_COPIES_MAX) {	/* the map changes all the time */
 		t->tried_count = 0;
 		transfer_wait(t, WEFT_TRANSFER_SEND);
 		return;

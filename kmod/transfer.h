@@ -34,10 +34,10 @@ struct weft_transfer {
 	u64 start_ns;
 	u32 sent;			/* bit i: to copy i of map */
 	atomic_t pending;		/* answers that are missing */
-	int results[WEFT_COPIES_MAX];	/* 0 or -errno */
+	int results[WEFT_CHUNK_COPIES_MAX];	/* 0 or -errno */
 
 	/* since the beginning */
-	u32 tried[WEFT_COPIES_MAX];	/* READ: ids of targets that failed */
+	u32 tried[WEFT_CHUNK_COPIES_MAX];	/* READ: ids of targets that failed */
 	u32 tried_count;
 	bool unreachable;		/* one of them may come back */
 	u32 stale_tries;

@@ -46,7 +46,7 @@ static u32 read_choose(struct weft_transfer *t)
 		.op = WEFT_OP_READ,
 		.cluster = t->pool->channel->number,
 	};
-	u32 in_sync = weft_chunk_in_sync(&t->map), copies[WEFT_COPIES_MAX];
+	u32 in_sync = weft_chunk_in_sync(&t->map), copies[WEFT_CHUNK_COPIES_MAX];
 	u32 i, j;
 
 	for (i = 0; i < t->map.chunk.count; i++) {
@@ -104,7 +104,7 @@ static void request_fill(struct weft_request *request, struct weft_transfer *t, 
 }
 
 /* REQ_NOWAIT: all tags or none, before anything is sent. */
-static int take_requests(struct weft_transfer *t, struct weft_request *requests[WEFT_COPIES_MAX])
+static int take_requests(struct weft_transfer *t, struct weft_request *requests[WEFT_CHUNK_COPIES_MAX])
 {
 	struct weft_channel *ch = t->pool->channel;
 	u32 i;
@@ -127,7 +127,7 @@ drop:
 
 int weft_transfer_send(struct weft_transfer *t, enum weft_wait wait)
 {
-	struct weft_request *requests[WEFT_COPIES_MAX] = {}, *request;
+	struct weft_request *requests[WEFT_CHUNK_COPIES_MAX] = {}, *request;
 	u32 i, sent = t->sent;
 
 	t->slot = weft_slot_take(&t->pool->channel->buffer, t->length, transfer_kind(t), wait);
@@ -143,7 +143,7 @@ int weft_transfer_send(struct weft_transfer *t, enum weft_wait wait)
 		copy_in(t);
 	t->start_ns = ktime_get_ns();
 	atomic_set(&t->pending, 1);
-	for (i = 0; i < WEFT_COPIES_MAX; i++) {
+	for (i = 0; i < WEFT_CHUNK_COPIES_MAX; i++) {
 		if (!(sent & BIT(i)))
 			continue;
 		request = requests[i] ?: weft_request_take(t->pool->channel, transfer_kind(t),

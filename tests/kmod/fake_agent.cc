@@ -183,7 +183,7 @@ void Agent::Answer(uint32_t queue, const weft_sqe& sqe) {
   bool resend = sqe.flags & WEFT_SQE_RESEND;
   world_->requests++;
   if (resend) world_->resent++;
-  if (sqe.epoch != attachment_.args().epoch || sqe.reserved0 || sqe.reserved1) world_->violations++;
+  if (sqe.epoch != attachment_.args().epoch || sqe.reserved0) world_->violations++;
   if (world_->poison) TryBadCompletions(queue, sqe);
   weft_cqe cqe{};
   cqe.tag = sqe.tag;

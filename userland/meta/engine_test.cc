@@ -116,7 +116,7 @@ class EngineTest : public ::testing::Test {
   Result<idl::Events> NextEvents(MetaClient* meta, int wait_ms) {
     return meta->Call([&](idl::MetaServiceClient& service) {
       idl::Events events;
-      service.nextEvents(events, session_.id, session_.targets.version, wait_ms);
+      service.nextEvents(events, session_.id, session_.targets.version, wait_ms, INT64_MAX);
       return events;
     });
   }

@@ -130,7 +130,7 @@ Result<idl::TargetOrders> StateMachine::RegisterTarget(const idl::RegisterTarget
   return targets_.Register(args, now_.mono_ms);
 }
 
-Result<idl::TargetOrders> StateMachine::Heartbeat(const std::string& uuid, const idl::TargetReport& report) {
+Result<idl::TargetOrders> StateMachine::Heartbeat(const std::string& uuid, const idl::TargetReport& report, int64_t) {
   Result<Uuid> parsed = UuidFromBytes(uuid);
   if (!parsed.ok()) return parsed.status().Annotate("target");
   return targets_.Heartbeat(*parsed, report, now_.mono_ms);

@@ -111,7 +111,7 @@ Status StateMachine::EvictSession(uint64_t id) {
   return {};
 }
 
-Result<idl::Events> StateMachine::NextEvents(uint64_t session, int64_t targets_version) {
+Result<idl::Events> StateMachine::NextEvents(uint64_t session, int64_t targets_version, int64_t) {
   if (Status status = CheckSession(session); !status.ok()) return status;
   idl::Events events;
   if (targets_.version() > targets_version) events.__set_targets(targets_.Map());

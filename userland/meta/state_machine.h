@@ -57,7 +57,7 @@ class StateMachine {
   void CloseSession(uint64_t id) { EndSession(id, "closed"); }
   Status CheckSession(uint64_t id);                                   // ESTALE; else it is renewed
   idl::Reply Execute(uint64_t session, const idl::Request& request);  // after CheckSession in the same batch
-  Result<idl::Events> NextEvents(uint64_t session, int64_t targets_version);
+  Result<idl::Events> NextEvents(uint64_t session, int64_t targets_version, int64_t chunks_version);
 
   // AdminService
   Result<idl::PoolStatus> CreatePool(const idl::CreatePoolArgs& args);
@@ -66,7 +66,7 @@ class StateMachine {
 
   // TargetService
   Result<idl::TargetOrders> RegisterTarget(const idl::RegisterTargetArgs& args);
-  Result<idl::TargetOrders> Heartbeat(const std::string& uuid, const idl::TargetReport& report);
+  Result<idl::TargetOrders> Heartbeat(const std::string& uuid, const idl::TargetReport& report, int64_t instance);
 
   const MetaOptions& options() const { return options_; }
   const Space& space() const { return space_; }

@@ -46,7 +46,7 @@ class TestServer {
   Result<idl::TargetOrders> Heartbeat(const idl::RegisterTargetArgs& args, int load = 0) {
     idl::TargetReport report;
     report.load = load;
-    return Run([&](StateMachine& m) { return m.Heartbeat(args.uuid, report); });
+    return Run([&](StateMachine& m) { return m.Heartbeat(args.uuid, report, args.instance); });
   }
   Result<idl::PoolStatus> CreatePool(int copies, int64_t chunk_bytes, std::vector<std::string> targets = {});
 

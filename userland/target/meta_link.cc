@@ -31,7 +31,7 @@ class RpcReporting final : public TargetReporting {
   Result<idl::TargetOrders> Heartbeat(const Uuid& uuid, const idl::TargetReport& report) override {
     return client_.Call([&](idl::TargetServiceClient& service) {
       idl::TargetOrders orders;
-      service.heartbeat(orders, ToBytes(uuid), report);
+      service.heartbeat(orders, ToBytes(uuid), report, 0);
       return orders;
     });
   }
