@@ -138,6 +138,7 @@ static int open_session(struct weft_fs *fs, struct fs_context *fc, struct weft_a
 	fs->root_ino = rep.root_ino;
 	fs->pool_blocks = rep.pool_blocks;
 	fs->chunk_blocks = rep.chunk_blocks;
+	fs->copies = rep.copies;
 	*root = rep.root;
 
 	geometry.blocks = rep.pool_blocks;

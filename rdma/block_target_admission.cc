@@ -117,7 +117,8 @@ Status BlockTargetEngine::Admit(std::unique_ptr<Connection> connection, const Co
   Accept accept{.depth = depth,
                 .inline_max = options_.inline_max,
                 .capacity_bytes = backend_->capacity_bytes(),
-                .target = options_.uuid};
+                .target = options_.uuid,
+                .incarnation = options_.incarnation};
   RAND_bytes(accept.nonce.data(), static_cast<int>(accept.nonce.size()));
   Encode(accept, served->accept_bytes);
   accept.proof = TargetProof(options_.cluster_key, served->connect_bytes, served->accept_bytes);
