@@ -34,10 +34,12 @@ class BlockTargetEngine final : public BlockTarget {
   size_t Poll() override;
   bool Arm(int* timeout_ms) override;
   uint16_t port() const override { return listener_->port(); }
+  void Execute(const BackendRequest& request, std::function<void(int32_t)> done) override;
   const BlockTargetCounters& counters() const override { return counters_; }
 
  private:
   static constexpr uint32_t kNoSlot = UINT32_MAX;
+  static constexpr uint64_t kOwnCookie = 1ULL << 63;  // of a request of Execute; others are indices of commands
   // Commands that are answered stay until the NIC is done with their memory.
   static constexpr uint32_t kHeldPerCredit = 3;
 
@@ -115,6 +117,9 @@ class BlockTargetEngine final : public BlockTarget {
   std::unordered_map<uint32_t, ServedConnection*> by_number_;  // of the queue pair; not draining
   std::vector<ServedConnection*> touched_;
   std::unique_ptr<Listener> listener_;
+
+  std::unordered_map<uint64_t, std::function<void(int32_t)>> own_;  // by cookie: Execute
+  uint64_t own_next_ = kOwnCookie;
 
   std::vector<Command> commands_;
   std::vector<uint32_t> free_commands_;

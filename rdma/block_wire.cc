@@ -269,6 +269,8 @@ bool IsKnown(WireOp op) {
     case WireOp::kPing:
     case WireOp::kHello:
       return true;
+    case WireOp::kChecksums:
+      break;
   }
   return false;
 }

@@ -53,7 +53,7 @@ class Places {
 
   // Once, from "not known": the target has become part of a pool.
   void SetPlaceBytes(uint64_t place_bytes);
-  uint64_t place_bytes() const { return place_bytes_; }
+  uint64_t place_bytes() const;
 
   // ---- for the commands of connections
   enum class Verdict : uint8_t {
