@@ -51,4 +51,4 @@ clean:  ## remove what was built; the unpacked kernel and libbpf stay
 	$(Q)rm -rf $(filter-out $(BUILD)/kernel $(BUILD)/deps,$(wildcard $(BUILD)/*))
 
 help:  ## this list
-	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' Makefile tests/vm/deps.mk userland/rules.mk tests/tools/build.mk | sort | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' Makefile tests/vm/deps.mk userland/rules.mk bpf/rules.mk tests/tools/build.mk | sort | expand -t 12

@@ -24,6 +24,6 @@ $(BUILD)/bpf/%.skel.h: $(BUILD)/bpf/%.bpf.o
 	$(Q)$(BPFTOOL) gen skeleton $< name $*_bpf > $@
 
 .PHONY: bpf
-bpf: $(BPF_OBJECTS) $(BPF_SKELETONS) $(BPF_TEST_OBJECTS)
+bpf: $(BPF_OBJECTS) $(BPF_SKELETONS) $(BPF_TEST_OBJECTS)  ## compile the balancer policies
 
 -include $(wildcard $(BUILD)/bpf/*.d $(BUILD)/tests/bpf/*.d)

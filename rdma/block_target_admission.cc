@@ -211,8 +211,7 @@ void BlockTargetEngine::FinishReplacing() {
 // The reply is followed by the end of the connection, when it has been sent.
 void BlockTargetEngine::LastReply(ServedConnection* connection, uint64_t tag, int32_t result) {
   uint32_t index = TakeCommand(connection);
-  commands_[index].state = Command::State::kReplying;
-  AwaitSend(&commands_[index]);
+  Enter(&commands_[index], Command::State::kLastReply);
   connection->state = ServedConnection::State::kClosing;
   SendReply(connection, index, tag, result, ServedConnection::SendKind::kLastReply, true);
 }

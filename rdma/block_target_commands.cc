@@ -105,7 +105,7 @@ void BlockTargetEngine::GetBuffer(uint32_t index) {
   if (command.buffer) {
     OnBuffer(index);
   } else {
-    command.state = Command::State::kWaiting;
+    Enter(&command, Command::State::kWaiting);
     waiting_.push_back(index);
   }
 }
@@ -132,12 +132,11 @@ void BlockTargetEngine::OnBuffer(uint32_t index) {
     SubmitToBackend(index);
     return;
   }
-  command.state = Command::State::kFetching;
+  Enter(&command, Command::State::kFetching);
   SendWork work{.op = SendWork::Op::kRead, .segments = 1};
   work.segment[0] = {command.buffer, command.capsule.length, command.port->pool_key()};
   work.remote_address = command.capsule.address;
   work.remote_key = command.capsule.rkey;
-  AwaitSend(&command);
   command.connection->Add(work, SendKind::kFetch, index, true);
   Touch(command.connection);
 }
@@ -149,7 +148,6 @@ void BlockTargetEngine::OnSent(ServedConnection* connection, uint64_t work_id) {
   switch (ServedConnection::KindOf(work_id)) {
     case SendKind::kFetch:
       assert(commands_[index].connection == connection && commands_[index].state == Command::State::kFetching);
-      SendCame(&commands_[index]);
       SubmitToBackend(index);
       break;
     case SendKind::kReply:
@@ -167,7 +165,7 @@ void BlockTargetEngine::OnSent(ServedConnection* connection, uint64_t work_id) {
 void BlockTargetEngine::SubmitToBackend(uint32_t index) {
   Command& command = commands_[index];
   const Capsule& capsule = command.capsule;
-  command.state = Command::State::kInBackend;
+  Enter(&command, Command::State::kInBackend);
   command.connection->in_backend++;
   uint8_t* data = command.slot != kNoSlot ? command.port->slot_data(command.slot) : command.buffer;
   backend_->Submit({.cookie = index,
@@ -228,7 +226,7 @@ void BlockTargetEngine::Reply(uint32_t index, int32_t result) {
     SendReply(connection, index, command.capsule.tag, result, keep ? SendKind::kReply : SendKind::kRetire, keep);
   }
   if (keep) {
-    command.state = Command::State::kReplying;
+    Enter(&command, Command::State::kReplying);
   } else {
     FreeCommand(index);
     ServeWaiting();
@@ -258,19 +256,15 @@ uint32_t BlockTargetEngine::TakeCommand(ServedConnection* connection) {
   return index;
 }
 
-void BlockTargetEngine::AwaitSend(Command* command) {
-  command->awaits_send = true;
-  sends_awaited_++;
-}
-
-void BlockTargetEngine::SendCame(Command* command) {
-  if (command->awaits_send) sends_awaited_--;
-  command->awaits_send = false;
+void BlockTargetEngine::Enter(Command* command, Command::State state) {
+  if (command->awaits_send()) sends_awaited_--;
+  command->state = state;
+  if (command->awaits_send()) sends_awaited_++;
 }
 
 void BlockTargetEngine::FreeCommand(uint32_t index) {
   Command& command = commands_[index];
-  SendCame(&command);
+  Enter(&command, Command::State::kFree);
   if (command.buffer) pool_->Give(command.buffer, command.capsule.length);
   if (command.slot != kNoSlot) command.port->GiveBack(command.slot);
   if (command.connection) command.connection->held--;

@@ -44,14 +44,15 @@ class BlockTargetEngine final : public BlockTarget {
   static constexpr uint32_t kHeldPerCredit = 3;
 
   struct Command {
-    enum class State : uint8_t { kFree, kWaiting, kFetching, kInBackend, kReplying };
+    enum class State : uint8_t { kFree, kWaiting, kFetching, kInBackend, kReplying, kLastReply };
     State state = State::kFree;
     ServedConnection* connection = nullptr;
     TargetPort* port = nullptr;
     Capsule capsule;
     uint32_t slot = kNoSlot;    // that holds its data
     uint8_t* buffer = nullptr;  // of capsule.length, from the pool
-    bool awaits_send = false;   // nothing happens before the NIC is done: see sends_awaited_
+    // Nothing happens before the NIC is done.
+    bool awaits_send() const { return state == State::kFetching || state == State::kLastReply; }
   };
 
   // ---- the loop
@@ -94,8 +95,7 @@ class BlockTargetEngine final : public BlockTarget {
                  ServedConnection::SendKind kind, bool signaled);
   uint32_t TakeCommand(ServedConnection* connection);
   void FreeCommand(uint32_t index);
-  void AwaitSend(Command* command);
-  void SendCame(Command* command);
+  void Enter(Command* command, Command::State state);
   void Touch(ServedConnection* connection);
 
   const BlockTargetOptions options_;
@@ -124,7 +124,7 @@ class BlockTargetEngine final : public BlockTarget {
   std::vector<Command> commands_;
   std::vector<uint32_t> free_commands_;
   boost::circular_buffer<uint32_t> waiting_;  // for a buffer
-  uint32_t sends_awaited_ = 0;                // commands with awaits_send
+  uint32_t sends_awaited_ = 0;                // commands of which awaits_send() holds
   uint32_t connections_blocked_ = 0;          // ServedConnection::blocked
   uint32_t credits_free_;
 

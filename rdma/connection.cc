@@ -28,8 +28,6 @@ rdma_conn_param Parameters(const RealDevice& device, std::span<const uint8_t> pr
 
 ibv_wr_opcode ToOpcode(SendWork::Op op) {
   switch (op) {
-    case SendWork::Op::kWrite:
-      return IBV_WR_RDMA_WRITE;
     case SendWork::Op::kWriteImmediate:
       return IBV_WR_RDMA_WRITE_WITH_IMM;
     case SendWork::Op::kRead:

@@ -237,8 +237,6 @@ bool FakeConnection::ExecuteRdma(const SendWork& work) {
   auto* remote = reinterpret_cast<uint8_t*>(work.remote_address);
   if (work.op == SendWork::Op::kRead) {
     Scatter(remote, bytes, work.segment, work.segments);
-  } else if (work.op == SendWork::Op::kWrite) {
-    Gather(work, remote);
   } else {
     std::deque<ReceiveWork>& receives = peer_->receives();
     if (receives.empty()) return false;  // receiver not ready

@@ -35,8 +35,8 @@ struct Segment {
 inline constexpr int kSegmentsMax = 2;
 
 struct SendWork {
-  // kWriteImmediate: a write that also takes a receive of the peer and hands it `immediate`.
-  enum class Op : uint8_t { kSend, kWrite, kWriteImmediate, kRead };
+  // kWriteImmediate: an RDMA WRITE that also takes a receive of the peer and hands it `immediate`.
+  enum class Op : uint8_t { kSend, kWriteImmediate, kRead };
   uint64_t id = 0;  // of the caller, comes back in WorkCompletion
   Op op = Op::kSend;
   bool signaled = false;   // also retires the unsignaled ones before it
@@ -44,7 +44,7 @@ struct SendWork {
   bool solicited = false;  // kSend, kWriteImmediate: wakes a peer that armed for kSolicited
   uint8_t segments = 0;
   std::array<Segment, kSegmentsMax> segment{};
-  uint64_t remote_address = 0;  // kWrite, kWriteImmediate, kRead
+  uint64_t remote_address = 0;  // kWriteImmediate, kRead
   uint32_t remote_key = 0;
   uint32_t immediate = 0;  // kWriteImmediate
 };

@@ -114,7 +114,7 @@ BUILT_PROGRAMS := $(foreach p,$(PROGRAMS),$(if $(wildcard $(call main_of,$(p))),
 $(foreach p,$(BUILT_PROGRAMS),$(eval $(call program_rules,$(p))))
 
 .PHONY: userland programs
-programs: $(BUILT_PROGRAMS:%=$(BUILD)/bin/%)
+programs: $(BUILT_PROGRAMS:%=$(BUILD)/bin/%)  ## build the programs alone
 userland: programs $(UNIT_TESTS)  ## build the programs and their unit tests
 
 -include $(shell find $(OBJ) -name '*.d' 2>/dev/null)

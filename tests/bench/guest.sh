@@ -48,8 +48,8 @@ measure_verbs() {
 # the first target. Reads only.
 measure_protocol() {
 	local session address line
-	session=$(weftctl --json pool status | jq -r '.sessions[0].id')
-	address=$(weftctl --json pool status | jq -r '.targets[0] | "\(.host):\(.port)"')
+	read -r session address < <(weftctl --json pool status |
+		jq -r '"\(.sessions[0].id) \(.targets[0].host):\(.targets[0].port)"')
 	protocol() {
 		"$here/../../build/tests/blockbench" --key "$WEFT_KEY" --target "$address" --session "$session" --number 1000 \
 			--spin-us 1000 --seconds "$seconds" --span-mib $((bench_bytes >> 20)) --depth 4 --tests "$1" 2> /dev/null

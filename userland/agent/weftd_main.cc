@@ -43,7 +43,8 @@ po::options_description Options(CommandLine* line) {
       "queues", po::value(&s.queues), "threads for block requests (default: one for each 4 CPUs)")(
       "pool", po::value(&line->pool), "size of the kernel's buffer pool, such as 64MiB (default: the kernel's choice)")(
       "depth", po::value(&s.depth), "unfinished requests, a power of two (default: the kernel's choice)")(
-      "spin-us", po::value(&s.spin_us), "microseconds to look for more work before sleeping (default: 200)")(
+      "spin-us", po::value(&s.spin_us),
+      fmt::format("microseconds to look for more work before sleeping (default: {})", SpinTime({}).count()).c_str())(
       "detect-ms", po::value(&s.detect_ms), "a target out of reach for so long is down (default 5000)")(
       "meta-connections", po::value(&s.meta_connections), "connections to the metadata server (default 2)");
   return options;
