@@ -93,6 +93,7 @@ struct weft_fs {
 	u64 root_ino;
 	u64 pool_blocks;
 	u32 chunk_blocks;
+	u32 copies;			/* default for new chunks */
 	bool soft;
 	u32 grace_s;
 	unsigned long flags;

@@ -137,6 +137,7 @@ int weft_upcall_grant(struct weft_fs *fs, u64 blocks, struct weft_range *ranges,
 	req = call.args;
 	req->blocks = blocks;
 	req->ranges_max = max;
+	req->copies = fs->copies;
 	got = weft_upcall_send(fs, &call, sizeof(*req));
 	if (got >= (ssize_t)sizeof(rep)) {
 		memcpy(&rep, call.rep, sizeof(rep));

@@ -138,8 +138,7 @@ Status BlockInitiatorImpl::Submit(uint32_t target, const BlockCommand& command) 
   auto found = links_.find(target);
   if (found == links_.end()) return Error(ENODEV, "there is no target {}", target);
   uint32_t data_bytes = command.data_bytes();
-  uint32_t length_max =
-      command.op == BlockOp::kRead || command.op == BlockOp::kWrite ? kDataBytesMax : kRangeBytesMax;
+  uint32_t length_max = command.op == BlockOp::kRead || command.op == BlockOp::kWrite ? kDataBytesMax : kRangeBytesMax;
   uint8_t flags = command.op == BlockOp::kWrite || command.op == BlockOp::kWriteZeroes ? kBlockFua : 0;
   if (command.flags & ~flags) return Error(EINVAL, "flags {:#x} of op {}", command.flags, static_cast<int>(command.op));
   if (command.op == BlockOp::kFlush) {
@@ -149,8 +148,8 @@ Status BlockInitiatorImpl::Submit(uint32_t target, const BlockCommand& command) 
     return Error(EINVAL, "offset {} length {}: multiples of {} are possible, {} at most", command.offset_bytes,
                  command.length_bytes, kBlockAlign, length_max);
   }
-  if (data_bytes > 0 && (command.buffer_offset > options_.memory_bytes ||
-                         data_bytes > options_.memory_bytes - command.buffer_offset)) {
+  if (data_bytes > 0 &&
+      (command.buffer_offset > options_.memory_bytes || data_bytes > options_.memory_bytes - command.buffer_offset)) {
     return Error(EINVAL, "buffer offset {} length {} is outside the registered memory of {} bytes",
                  command.buffer_offset, data_bytes, options_.memory_bytes);
   }

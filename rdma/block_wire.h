@@ -20,7 +20,8 @@
 //
 // `number` tells the connections of one session, or of one peer, apart (one per thread of an agent). The
 // incarnation is not 0 and changes when writes that were acknowledged and not flushed may have been lost:
-// when the target's host was started anew, not when its process was. The connection manager may pad private data with zeroes to its own maximum; a shorter one is refused.
+// when the target's host was started anew, not when its process was. The connection manager may pad private data with
+// zeroes to its own maximum; a shorter one is refused.
 //
 // Messages (SEND) of the client: command capsules, at most `depth` unanswered ones. The first is HELLO;
 // nothing else is accepted before it, and nothing else is sent before it is answered.

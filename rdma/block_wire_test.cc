@@ -19,7 +19,7 @@ std::array<uint8_t, kConnectBytes> SomeConnect() {
 }
 
 std::array<uint8_t, kAcceptBytes> SomeAccept() {
-  Accept a{.depth = 64, .inline_max = 4096, .capacity_bytes = 1ULL << 40};
+  Accept a{.depth = 64, .inline_max = 4096, .capacity_bytes = 1ULL << 40, .incarnation = 7};
   a.target.fill(0xcc);
   a.nonce.fill(0xdd);
   std::array<uint8_t, kAcceptBytes> bytes;
@@ -63,6 +63,7 @@ TEST(BlockWire, AcceptRoundTripWithPadding) {
   ASSERT_TRUE(Decode(padded, &out).ok());
   EXPECT_EQ(out.depth, 64);
   EXPECT_EQ(out.capacity_bytes, 1ULL << 40);
+  EXPECT_EQ(out.incarnation, 7U);
 }
 
 TEST(BlockWire, PrivateDataErrorsNameTheField) {
@@ -72,10 +73,10 @@ TEST(BlockWire, PrivateDataErrorsNameTheField) {
   bytes[0] ^= 1;
   EXPECT_NE(Decode(bytes, &out).message().find("magic"), std::string::npos);
   bytes = SomeConnect();
-  bytes[4] = 2;
+  bytes[4] = 1;
   EXPECT_EQ(Decode(bytes, &out).code(), EPROTONOSUPPORT);
   bytes = SomeConnect();
-  bytes[6] = 1;
+  bytes[6] = 2;
   EXPECT_NE(Decode(bytes, &out).message().find("flags"), std::string::npos);
   bytes = SomeConnect();
   bytes[48] = bytes[49] = 0;
@@ -142,8 +143,8 @@ TEST(BlockWire, OpsWithoutData) {
   EXPECT_STREQ(Check({.op = WireOp::kDiscard, .length = 4096, .rkey = 1}), "address");
   EXPECT_EQ(Check({.op = WireOp::kHello, .length = kProofBytes}), nullptr);
   EXPECT_STREQ(Check({.op = WireOp::kHello, .length = 1}), "length");
-  EXPECT_EQ(Check({.op = static_cast<WireOp>(6)}), nullptr) << "unknown ops are answered, not dropped";
-  EXPECT_FALSE(IsKnown(static_cast<WireOp>(6)));
+  EXPECT_EQ(Check({.op = static_cast<WireOp>(7)}), nullptr) << "unknown ops are answered, not dropped";
+  EXPECT_FALSE(IsKnown(static_cast<WireOp>(7)));
 }
 
 TEST(BlockWire, RandomBytesNeverPassTheMagic) {

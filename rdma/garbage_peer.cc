@@ -59,9 +59,8 @@ Status GarbagePeer::PrivateData() {
     uint8_t value;
   };
   for (Change c : {Change{"another magic", 0, 'w'}, Change{"another version", 4, 9}, Change{"an unknown flag", 6, 2},
-                   Change{"a peer with a session", 6, 1},
-                   Change{"another target's uuid", 16, 0xee}, Change{"a depth of 65288", 49, 0xff},
-                   Change{"reserved bytes", 50, 1}}) {
+                   Change{"a peer with a session", 6, 1}, Change{"another target's uuid", 16, 0xee},
+                   Change{"a depth of 65288", 49, 0xff}, Change{"reserved bytes", 50, 1}}) {
     std::array<uint8_t, kConnectBytes> bytes;
     Encode(GoodConnect(), bytes);
     bytes[c.at] = c.value;

@@ -86,7 +86,7 @@ class LyingTarget {
     }
     ASSERT_TRUE(connection_->PostReceive(receives).ok());
     std::array<uint8_t, kAcceptBytes> bytes;
-    Accept accept{.depth = kMessages, .inline_max = 0, .capacity_bytes = 1 << 20, .target = uuid_};
+    Accept accept{.depth = kMessages, .inline_max = 0, .capacity_bytes = 1 << 20, .target = uuid_, .incarnation = 1};
     Encode(accept, bytes);
     accept.proof = TargetProof(key_, event->data().first<kConnectBytes>(), bytes);
     Encode(accept, bytes);

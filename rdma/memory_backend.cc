@@ -49,6 +49,9 @@ int32_t MemoryBackend::Execute(const BackendRequest& request) {
     case BackendOp::kWriteZeroes:
       memset(at, 0, request.length_bytes);
       break;
+    case BackendOp::kChecksums:
+    case BackendOp::kPoison:
+      return -EOPNOTSUPP;
   }
   if (request.durable) durable_writes_++;
   return 0;

@@ -59,13 +59,14 @@ class Places {
   enum class Verdict : uint8_t {
     kGo,      // under way from now on, until Leave
     kWait,    // NextReady will name `waiter`; then Enter again
-    kRefuse,  // *error: ESTALE (the version, or no pool), EINVAL (the range is not inside one place), EIO (floor not durable)
+    kRefuse,  // *error: ESTALE (the version, or no pool), EINVAL (the range is not inside one place), EIO (floor not
+              // durable)
   };
   Verdict Enter(const Access& access, uint64_t waiter, int* error);
   // executed: a write has changed the contents, or may have.
   void Leave(const Access& access, bool executed);
-  void Forget(uint64_t waiter);         // its connection has ended
-  bool NextReady(uint64_t* waiter);     // false: nobody may go on now
+  void Forget(uint64_t waiter);      // its connection has ended
+  bool NextReady(uint64_t* waiter);  // false: nobody may go on now
 
   // ---- for the target's own work on a place
   // Raises the floor of the place at `offset` and begins to note what is written there. Ends what was noted.

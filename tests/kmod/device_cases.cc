@@ -178,7 +178,7 @@ void Targets() {
   CHECK_EQ(set([](weft_target_info* i) { i->state = 0; }), EINVAL);
   CHECK_EQ(set([](weft_target_info* i) { i->state = 3; }), EINVAL);
   CHECK_EQ(set([](weft_target_info* i) { i->load = 1001; }), EINVAL);
-  CHECK_EQ(set([](weft_target_info* i) { i->reserved = 1; }), EINVAL);
+  CHECK_EQ(set([](weft_target_info* i) { i->reserved1 = 1; }), EINVAL);
   CHECK_EQ(set([](weft_target_info* i) { std::memset(i->name, 'x', sizeof(i->name)); }), EINVAL);
   CHECK_EQ(a.SetTargets(nullptr, 1), EFAULT);
   CHECK_EQ(a.SetTargets(&info, WEFT_TARGETS_MAX + 1), EINVAL);

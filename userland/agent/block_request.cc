@@ -46,7 +46,8 @@ Status CheckBuffer(const weft_sqe& sqe, size_t pool_bytes) {
 Status ToBlockCommand(const weft_sqe& sqe, size_t pool_bytes, rdma::BlockCommand* command) {
   if (Status s = CheckReserved(sqe); !s.ok()) return s;
   if (sqe.target == 0) return Error(EINVAL, "target is 0");
-  if (sqe.incarnation != 0 && sqe.op != WEFT_OP_FLUSH) return Error(EINVAL, "incarnation {:#x} of a request that is no FLUSH", sqe.incarnation);
+  if (sqe.incarnation != 0 && sqe.op != WEFT_OP_FLUSH)
+    return Error(EINVAL, "incarnation {:#x} of a request that is no FLUSH", sqe.incarnation);
   switch (sqe.op) {
     case WEFT_OP_READ:
     case WEFT_OP_WRITE:

@@ -266,7 +266,8 @@ void DecodeEvict(Reader& in, int64_t, idl::Operation* op) {
 
 void DecodeGrant(Reader& in, int64_t, idl::Operation* op) {
   auto args = in.Get<weft_grant_req>("weft_grant_req");
-  if (args.copies == 0 || args.copies > WEFT_COPIES_MAX) in.Fail("copies {} is not 1 to {}", args.copies, WEFT_COPIES_MAX);
+  if (args.copies == 0 || args.copies > WEFT_COPIES_MAX)
+    in.Fail("copies {} is not 1 to {}", args.copies, WEFT_COPIES_MAX);
   if (args.blocks == 0) in.Fail("blocks is 0");
   if (args.ranges_max == 0) in.Fail("ranges_max is 0");
   constexpr uint32_t kRangesMax = (WEFT_META_REP_BYTES - sizeof(weft_ranges)) / sizeof(weft_range);

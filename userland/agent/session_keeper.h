@@ -27,8 +27,8 @@ class SessionListener {
   virtual Status OnSessionOpen(const idl::Session& session) = 0;
   virtual void OnTargets(const idl::TargetMap& map) = 0;
   virtual void OnChunks(const std::vector<idl::Chunk>& chunks) = 0;  // that have changed
-  virtual void OnSessionEnded() = 0;   // by the server
-  virtual void OnSessionClosed() = 0;  // by UNMOUNT
+  virtual void OnSessionEnded() = 0;                                 // by the server
+  virtual void OnSessionClosed() = 0;                                // by UNMOUNT
 };
 
 struct SessionOptions {

@@ -100,8 +100,8 @@ int FakeKernel::TakeTargets(const weft_ioc_targets* args) {
   auto* infos = reinterpret_cast<const weft_target_info*>(args->targets);
   for (uint32_t i = 0; i < args->count; ++i) {
     const weft_target_info& info = infos[i];
-    if (info.id == 0 || (info.state != WEFT_TARGET_UP && info.state != WEFT_TARGET_DOWN) || info.reserved0 != 0 || info.reserved1 != 0 ||
-        memchr(info.name, 0, sizeof info.name) == nullptr) {
+    if (info.id == 0 || (info.state != WEFT_TARGET_UP && info.state != WEFT_TARGET_DOWN) || info.reserved0 != 0 ||
+        info.reserved1 != 0 || memchr(info.name, 0, sizeof info.name) == nullptr) {
       return -EINVAL;
     }
   }

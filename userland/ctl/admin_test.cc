@@ -16,7 +16,7 @@ namespace {
 
 using testing::HasSubstr;
 
-class FakeService : public idl::AdminServiceIf {
+class FakeService : public idl::AdminServiceNull {
  public:
   void version(idl::Version& reply) override { reply.software = "9.8.7"; }
   void createPool(idl::PoolStatus& reply, const idl::CreatePoolArgs& params) override { reply.copies = params.copies; }

@@ -94,7 +94,9 @@ class AdminService final : public idl::AdminServiceIf {
   void setPool(idl::PoolStatus&, const idl::PoolSettings&) override { ThrowUnlessOk(Error(ENOSYS, "setPool")); }
   void addTarget(idl::PoolStatus&, const std::string&) override { ThrowUnlessOk(Error(ENOSYS, "addTarget")); }
   void drainTarget(idl::PoolStatus&, const std::string&, bool) override { ThrowUnlessOk(Error(ENOSYS, "drainTarget")); }
-  void removeTarget(idl::PoolStatus&, const std::string&, bool) override { ThrowUnlessOk(Error(ENOSYS, "removeTarget")); }
+  void removeTarget(idl::PoolStatus&, const std::string&, bool) override {
+    ThrowUnlessOk(Error(ENOSYS, "removeTarget"));
+  }
   void rebalance(idl::PoolStatus&, bool) override { ThrowUnlessOk(Error(ENOSYS, "rebalance")); }
   void scrub(idl::PoolStatus&, bool) override { ThrowUnlessOk(Error(ENOSYS, "scrub")); }
   void fsck(idl::FsckReport&, const idl::FsckArgs&) override { ThrowUnlessOk(Error(ENOSYS, "fsck")); }
@@ -121,9 +123,15 @@ class TargetService final : public idl::TargetServiceIf {
                  int64_t instance) override {
     reply = ValueOrThrow(engine_->Run([&](StateMachine& m) { return m.Heartbeat(uuid, report, instance); }));
   }
-  void nextJobs(idl::Jobs&, const std::string&, int64_t, int64_t, int32_t) override { ThrowUnlessOk(Error(ENOSYS, "nextJobs")); }
-  void finishJobs(const std::string&, int64_t, const std::vector<idl::JobResult>&) override { ThrowUnlessOk(Error(ENOSYS, "finishJobs")); }
-  void reportDamage(const std::string&, int64_t, const std::vector<idl::Damage>&) override { ThrowUnlessOk(Error(ENOSYS, "reportDamage")); }
+  void nextJobs(idl::Jobs&, const std::string&, int64_t, int64_t, int32_t) override {
+    ThrowUnlessOk(Error(ENOSYS, "nextJobs"));
+  }
+  void finishJobs(const std::string&, int64_t, const std::vector<idl::JobResult>&) override {
+    ThrowUnlessOk(Error(ENOSYS, "finishJobs"));
+  }
+  void reportDamage(const std::string&, int64_t, const std::vector<idl::Damage>&) override {
+    ThrowUnlessOk(Error(ENOSYS, "reportDamage"));
+  }
 
  private:
   Engine* const engine_;

@@ -142,7 +142,9 @@ TEST_F(TargetsTest, MembersAreRecognized) {
 TEST_F(TargetsTest, SilenceMeansDown) {
   server_.Form();
   int64_t version = Map().version;
-  auto events = [&] { return server_.Run([&](StateMachine& m) { return m.NextEvents(server_.session(), version, INT64_MAX); }); };
+  auto events = [&] {
+    return server_.Run([&](StateMachine& m) { return m.NextEvents(server_.session(), version, INT64_MAX); });
+  };
   EXPECT_FALSE(events()->__isset.targets);
   EXPECT_EQ(server_.machine().deadline_ms(), server_.now().mono_ms + 5'000);
   server_.Advance(4'000);

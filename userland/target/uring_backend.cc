@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdlib>
 
 #include "userland/base/log.h"
 
@@ -113,6 +114,9 @@ void UringBackend::Prepare(uint32_t index) {
     case BackendOp::kWriteZeroes:
       PrepareRange(operation, sqe);
       break;
+    case BackendOp::kChecksums:
+    case BackendOp::kPoison:
+      std::abort();  // those of the backend in front, which keeps the checksums
   }
   sqe->flags |= IOSQE_FIXED_FILE;
   io_uring_sqe_set_data64(sqe, index);
