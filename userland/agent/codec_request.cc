@@ -297,9 +297,11 @@ void DecodeRelease(Reader& in, int64_t, idl::Operation* op) {
 void DecodeGetChunks(Reader& in, int64_t, idl::Operation* op) {
   auto args = in.Get<weft_get_chunks_req>("weft_get_chunks_req");
   in.Zero(args.reserved, "reserved");
-  constexpr uint32_t kCountMax = (WEFT_META_REP_BYTES - sizeof(weft_get_chunks_rep)) / sizeof(weft_chunk);
+  static_assert(sizeof(weft_get_chunks_rep) + WEFT_CHUNKS_PER_CALL * sizeof(weft_chunk) <= WEFT_META_REP_BYTES);
   // Not clipped: a chunk left out of the answer does not exist.
-  if (args.count == 0 || args.count > kCountMax) in.Fail("count {} is not 1 to {}", args.count, kCountMax);
+  if (args.count == 0 || args.count > WEFT_CHUNKS_PER_CALL) {
+    in.Fail("count {} is not 1 to {}", args.count, WEFT_CHUNKS_PER_CALL);
+  }
   op->get_chunks.__set_first(in.Signed(args.first, "first"));
   op->get_chunks.__set_count(static_cast<int32_t>(args.count));
   op->__isset.get_chunks = true;
