@@ -19,7 +19,10 @@ class OtherClient {
  public:
   OtherClient(Verbs* verbs, const InitiatorOptions& options, const TargetEndpoint& endpoint)
       : initiator_(*BlockInitiator::Create(verbs, options)), target_(endpoint.id) {
-    initiator_->OnTargetState([this](uint32_t, const Status& s, uint64_t) { up = s.ok(); });
+    initiator_->OnTargetState([this](uint32_t, const Status& s, uint64_t) {
+      up = s.ok();
+      if (up) handshakes++;
+    });
     EXPECT_TRUE(initiator_->SetTarget(endpoint).ok());
   }
   void Submit(const BlockCommand& command) {
@@ -35,6 +38,7 @@ class OtherClient {
   BlockInitiator* initiator() { return initiator_.get(); }
 
   bool up = false;
+  int handshakes = 0;
   std::map<uint64_t, int32_t> results;
 
  private:
@@ -290,13 +294,13 @@ TEST_F(BlockVersions, WhoWaitedForABufferLeavesItsPlaceWithItsConnection) {
   OtherClient other(client_verbs_.get(), OtherOptions(), Endpoint());
   PassWith(&other, 50);
   backend_.Hold(true);
-  other.Submit(
-      {.tag = 1, .op = BlockOp::kRead, .chunk_version = 1, .offset_bytes = kPlaceBytes, .length_bytes = kLarge});
+  BlockCommand read{.op = BlockOp::kRead, .chunk_version = 1, .offset_bytes = kPlaceBytes, .length_bytes = kLarge};
+  for (read.tag = 1; read.tag <= 2; read.tag++) other.Submit(read);  // one has the buffer, one waits before ours
   PassWith(&other, 5);
   chunk_version_ = 1;
   Submit(1, BlockOp::kWrite, 0, kLarge, 0);
   Run(20);
-  ASSERT_EQ(target_->counters().in_hand, 2U);
+  ASSERT_EQ(target_->counters().in_hand, 3U);
   bool locked = false;
   places_.Lock({0, 4096}, [&] { locked = true; });
   EXPECT_FALSE(locked);
@@ -306,6 +310,7 @@ TEST_F(BlockVersions, WhoWaitedForABufferLeavesItsPlaceWithItsConnection) {
   backend_.Hold(false);
   PassWith(&other, 20);
   EXPECT_EQ(other.results[1], static_cast<int32_t>(kLarge));
+  EXPECT_EQ(other.results[2], static_cast<int32_t>(kLarge));
   EXPECT_EQ(target_->counters().in_hand, 0U);
 }
 
@@ -492,6 +497,7 @@ TEST_F(BlockVersions, APeerLivesThroughANewSession) {
   peer.Submit(ReadAt(1, 1));
   PassWith(&peer, 10);
   EXPECT_EQ(peer.results[1], 4096);
+  EXPECT_EQ(peer.handshakes, 1) << "its connection stayed";
 }
 
 TEST_F(BlockVersions, APeersNewConnectionReplacesItsOld) {
