@@ -60,6 +60,7 @@ struct weft_channel {
 	wait_queue_head_t detached;	/* agent became NULL */
 	struct delayed_work grace_work;
 	atomic64_t bad_completions;
+	atomic64_t stale_marks;		/* copies that this client marked */
 
 	struct mutex targets_lock;	/* adding to targets */
 	struct xarray targets;		/* by id; they stay until the channel is freed */

@@ -204,6 +204,27 @@ int weft_pool_flush(struct weft_pool *pool)
 	return blkdev_issue_flush(pool->disk->part0);
 }
 
+struct weft_pool *weft_pool_enter(struct weft_channel *ch)
+{
+	struct weft_pool *pool;
+
+	spin_lock(&ch->lock);
+	pool = ch->pool;
+	if (pool)
+		atomic_inc(&pool->users);
+	spin_unlock(&ch->lock);
+	return pool;
+}
+
+void weft_pool_leave(struct weft_pool *pool)
+{
+	/* weft_transfer_exit_pool() frees the pool a grace period after the last one */
+	rcu_read_lock();
+	if (atomic_dec_and_test(&pool->users))
+		wake_up(&pool->idle);
+	rcu_read_unlock();
+}
+
 void weft_pool_kick(struct weft_pool *pool)
 {
 	mod_delayed_work(weft_transfer_wq, &pool->retry_work, 0);

@@ -31,8 +31,8 @@ struct weft_pool {
 	struct mutex stale_lock;	/* one MARK_STALE at a time; held over the call */
 
 	mempool_t transfers;
-	atomic_t transfer_count;
-	wait_queue_head_t idle;		/* transfer_count became 0 */
+	atomic_t users;			/* transfers, and ioctls by weft_pool_enter() */
+	wait_queue_head_t idle;		/* users became 0 */
 
 	spinlock_t waiting_lock;	/* waiting */
 	struct list_head waiting;	/* transfers until retry_work runs */
@@ -65,6 +65,10 @@ void weft_transfer_exit_pool(struct weft_pool *pool);
 /* flush.c: takes the bio, true, or nothing has to be flushed before it, false. */
 bool weft_flush_start(struct weft_pool *pool, struct bio *bio);
 void weft_flush_work(struct work_struct *work);
+
+/* The pool that the channel serves, until weft_pool_leave(); NULL: it is not mounted. */
+struct weft_pool *weft_pool_enter(struct weft_channel *ch);
+void weft_pool_leave(struct weft_pool *pool);
 
 /* A target or the agent came back, or everything is to fail: does not sleep. */
 void weft_pool_kick(struct weft_pool *pool);

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
+#include <linux/ktime.h>
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
 
@@ -8,6 +9,7 @@
 
 #define EWMA_WEIGHT	8	/* a new sample counts 1/8 */
 #define LOAD_MAX	1000
+#define FLAGS_KNOWN	(WEFT_TARGET_LOCAL | WEFT_TARGET_REPORTED)
 
 void weft_targets_init(struct weft_channel *ch)
 {
@@ -85,7 +87,8 @@ struct weft_target *weft_target_find_or_create(struct weft_channel *ch, u32 id)
 
 static bool info_is_valid(const struct weft_target_info *info)
 {
-	if (!info->id || info->reserved0 || info->reserved1 || info->load > LOAD_MAX)
+	if (!info->id || info->reserved0 || info->reserved1 || info->load > LOAD_MAX ||
+	    info->flags & ~FLAGS_KNOWN)
 		return false;
 	if (info->state != WEFT_TARGET_UP && info->state != WEFT_TARGET_DOWN)
 		return false;
@@ -99,6 +102,10 @@ static void target_set_info(struct weft_target *target, const struct weft_target
 	WRITE_ONCE(target->info.zone, info->zone);
 	WRITE_ONCE(target->info.queue_depth, info->queue_depth);
 	WRITE_ONCE(target->info.load, info->load);
+	WRITE_ONCE(target->info.device_latency_us, info->device_latency_us);
+	WRITE_ONCE(target->info.report_age_ms, info->report_age_ms);
+	WRITE_ONCE(target->info.flags, info->flags);
+	WRITE_ONCE(target->info_ns, ktime_get_ns());
 	memcpy(target->info.name, info->name, sizeof(info->name));
 }
 
@@ -165,6 +172,13 @@ void weft_target_end(struct weft_target *target, struct weft_channel *ch, u32 op
 	weft_balancer_io_done(&done);
 }
 
+u32 weft_target_report_age_ms(const struct weft_target *target)
+{
+	u64 since_ms = div_u64(ktime_get_ns() - READ_ONCE(target->info_ns), NSEC_PER_MSEC);
+
+	return min_t(u64, READ_ONCE(target->info.report_age_ms) + since_ms, U32_MAX);
+}
+
 void weft_target_fill_stat(struct weft_target *target, struct weft_target_stat *stat)
 {
 	s64 reads = atomic64_read(&target->reads), writes = atomic64_read(&target->writes);
@@ -181,5 +195,8 @@ void weft_target_fill_stat(struct weft_target *target, struct weft_target_stat *
 		.requests = reads + writes,
 		.bytes = atomic64_read(&target->read_bytes) + atomic64_read(&target->write_bytes),
 		.errors = atomic64_read(&target->errors),
+		.flags = READ_ONCE(target->info.flags),
+		.device_latency_us = READ_ONCE(target->info.device_latency_us),
+		.report_age_ms = weft_target_report_age_ms(target),
 	};
 }

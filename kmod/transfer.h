@@ -40,6 +40,7 @@ struct weft_transfer {
 	u32 tried[WEFT_CHUNK_COPIES_MAX];	/* READ: ids of targets that failed */
 	u32 tried_count;
 	bool unreachable;		/* one of them may come back */
+	bool lost;			/* no copy is in sync; the map has been fetched for that */
 	u32 stale_tries;
 	u32 waits;
 	unsigned long failed_at;	/* jiffies, when waits is not 0 */

@@ -46,7 +46,7 @@ static u32 read_choose(struct weft_transfer *t)
 		.op = WEFT_OP_READ,
 		.cluster = t->pool->channel->number,
 	};
-	u32 in_sync = weft_chunk_in_sync(&t->map), copies[WEFT_CHUNK_COPIES_MAX];
+	u32 in_sync = weft_chunk_in_sync(&t->map), copies[WEFT_COPIES_MAX];
 	u32 i, j;
 
 	for (i = 0; i < t->map.chunk.count; i++) {
@@ -65,7 +65,10 @@ static u32 read_choose(struct weft_transfer *t)
 bool weft_transfer_choose(struct weft_transfer *t)
 {
 	weft_chunk_read_map(t->chunk, &t->map);
-	t->sent = weft_transfer_is_write(t) ? weft_chunk_in_sync(&t->map) : read_choose(t);
+	if (!weft_transfer_is_write(t))
+		t->sent = read_choose(t);
+	else
+		t->sent = weft_chunk_in_sync(&t->map) ? weft_chunk_written_copies(&t->map) : 0;
 	return t->sent;
 }
 
