@@ -39,8 +39,7 @@ void weft_chunk_read_map(struct weft_chunk_entry *entry, struct weft_chunk_map *
 	spin_unlock(&entry->lock);
 }
 
-/* The copy of `map` that is copy `index` of `from`; -1: it has gone. */
-static int map_find(const struct weft_chunk_map *map, const struct weft_chunk_map *from, u32 index)
+int weft_chunk_find(const struct weft_chunk_map *map, const struct weft_chunk_map *from, u32 index)
 {
 	const struct weft_copy *copy = &from->chunk.copies[index];
 	u32 i;
@@ -59,7 +58,7 @@ static u32 map_translate(const struct weft_chunk_map *map, const struct weft_chu
 	u32 i, result = 0;
 
 	for (i = 0; i < from->chunk.count; i++) {
-		int at = mask & BIT(i) ? map_find(map, from, i) : -1;
+		int at = mask & BIT(i) ? weft_chunk_find(map, from, i) : -1;
 
 		if (at >= 0)
 			result |= BIT(at);
@@ -67,14 +66,16 @@ static u32 map_translate(const struct weft_chunk_map *map, const struct weft_chu
 	return result & weft_chunk_written_copies(map);
 }
 
-/* Takes a map unless it is older. Copies that went stale have nothing to flush any more. */
+/* Takes a map unless it is older. */
 static void entry_update(struct weft_chunk_entry *entry, const struct weft_chunk_map *map)
 {
 	spin_lock(&entry->lock);
 	if ((s32)(map->chunk.version - entry->map.chunk.version) >= 0) {
-		entry->unflushed = map_translate(map, &entry->map, entry->unflushed);
-		entry->flushing = map_translate(map, &entry->map, entry->flushing);
+		weft_unflushed_translate(&entry->unflushed, &entry->map, map);
+		weft_unflushed_translate(&entry->flushing, &entry->map, map);
 		entry->map = *map;
+		if (weft_chunk_in_sync(map))
+			clear_bit(WEFT_CHUNK_LOST, &entry->flags);
 	}
 	spin_unlock(&entry->lock);
 }
@@ -159,6 +160,7 @@ static int store_chunk(struct weft_pool *pool, const struct weft_chunk *chunk)
 	spin_lock_init(&entry->lock);
 	INIT_LIST_HEAD(&entry->unflushed_node);
 	INIT_LIST_HEAD(&entry->flushing_node);
+	weft_open_init_entry(entry);
 	other = xa_cmpxchg(&pool->chunks, chunk->index, NULL, entry, GFP_NOIO);
 	if (other) {
 		kfree(entry);
@@ -272,12 +274,17 @@ void weft_chunks_free(struct weft_pool *pool)
 
 /* ---- writes and stale copies ---- */
 
-static void note_unflushed(struct weft_pool *pool, struct weft_chunk_entry *entry, u32 copies)
+static void note_unflushed(struct weft_pool *pool, struct weft_chunk_entry *entry,
+			   const struct weft_chunk_map *sent, u32 ok, const u64 *incarnations)
 {
+	struct weft_unflushed written = { .copies = ok };
+
 	lockdep_assert_held(&entry->lock);
-	if (!copies || (entry->unflushed & copies) == copies)
+	memcpy(written.incarnations, incarnations, sizeof(written.incarnations));
+	weft_unflushed_translate(&written, sent, &entry->map);
+	if (!written.copies)
 		return;
-	entry->unflushed |= copies;
+	weft_unflushed_move(&entry->unflushed, &written, &entry->map);
 	spin_lock(&pool->flush_lock);
 	if (list_empty(&entry->unflushed_node))
 		list_add_tail(&entry->unflushed_node, &pool->unflushed);
@@ -285,7 +292,7 @@ static void note_unflushed(struct weft_pool *pool, struct weft_chunk_entry *entr
 }
 
 bool weft_chunk_written(struct weft_pool *pool, struct weft_chunk_entry *entry,
-			const struct weft_chunk_map *sent, u32 ok, bool durable)
+			const struct weft_chunk_map *sent, u32 ok, const u64 *incarnations)
 {
 	u32 have;
 	bool all;
@@ -294,8 +301,8 @@ bool weft_chunk_written(struct weft_pool *pool, struct weft_chunk_entry *entry,
 	have = map_translate(&entry->map, sent, ok);
 	all = have & weft_chunk_in_sync(&entry->map) &&
 		have == weft_chunk_written_copies(&entry->map);
-	if (!durable)
-		note_unflushed(pool, entry, have);
+	if (incarnations)
+		note_unflushed(pool, entry, sent, ok, incarnations);
 	spin_unlock(&entry->lock);
 	return all;
 }

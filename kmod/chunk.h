@@ -18,7 +18,9 @@
 #include <linux/list.h>
 #include <linux/spinlock.h>
 
+#include "open.h"
 #include "uapi/weft.h"
+#include "unflushed.h"
 
 struct weft_pool;
 struct weft_target;
@@ -36,8 +38,13 @@ struct weft_chunk_entry {
 	unsigned long flags;		/* WEFT_CHUNK_*, atomic bits */
 	spinlock_t lock;		/* the rest but the nodes */
 	struct weft_chunk_map map;
-	u8 unflushed;			/* bit i: copy i of the map as it is now */
-	u8 flushing;
+	struct weft_unflushed unflushed;
+	struct weft_unflushed flushing;
+	enum weft_open_state open;
+	u32 writers;			/* transfers that have entered */
+	unsigned long idle_since;	/* jiffies */
+	struct list_head open_waiters;	/* weft_transfer.node, until it is open */
+	struct list_head open_node;	/* see weft_open_state; under pool->open_lock */
 	struct list_head unflushed_node;	/* pool->unflushed, under pool->flush_lock */
 	struct list_head flushing_node;	/* the flush worker's */
 };
@@ -48,6 +55,8 @@ struct weft_chunk_entry *weft_chunk_get(struct weft_pool *pool, u64 index, bool 
 int weft_chunk_fetch(struct weft_pool *pool, u64 first, u32 count, u32 call_flags);
 void weft_chunks_free(struct weft_pool *pool);
 
+/* The copy of `map` that is copy `index` of `from`; -1: it has gone. */
+int weft_chunk_find(const struct weft_chunk_map *map, const struct weft_chunk_map *from, u32 index);
 void weft_chunk_read_map(struct weft_chunk_entry *entry, struct weft_chunk_map *map);
 /* Bit mask of the copies that are read: in sync. */
 u32 weft_chunk_in_sync(const struct weft_chunk_map *map);
@@ -59,11 +68,12 @@ int weft_chunk_update(struct weft_pool *pool, const struct weft_chunk *chunks, u
 
 /*
  * The copies `ok` of `sent` (bit masks) have taken a write. True: all copies that are to be written
- * now have it and one of them is in sync, it may be acknowledged; a flush will make it durable
- * unless it is so already. False: a copy came into the map that was not written.
+ * now have it and one of them is in sync, it may be acknowledged. False: a copy came into the map
+ * that was not written. `incarnations` of the targets when it was sent: a flush will make it
+ * durable; NULL: it is so already.
  */
 bool weft_chunk_written(struct weft_pool *pool, struct weft_chunk_entry *entry,
-			const struct weft_chunk_map *sent, u32 ok, bool durable);
+			const struct weft_chunk_map *sent, u32 ok, const u64 *incarnations);
 
 /*
  * Tells the metadata server that the copies `failed` of `seen` lack data. 0: none of them is read

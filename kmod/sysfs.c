@@ -63,6 +63,11 @@ static ssize_t stale_marks_show(struct kobject *kobj, struct kobj_attribute *att
 	return sysfs_emit(buf, "%lld\n", atomic64_read(&to_channel(kobj)->stale_marks));
 }
 
+static ssize_t open_chunks_show(struct kobject *kobj, struct kobj_attribute *attr, char *buf)
+{
+	return sysfs_emit(buf, "%d\n", atomic_read(&to_channel(kobj)->open_chunks));
+}
+
 static struct kobj_attribute agent_attr = __ATTR_RO(agent);
 static struct kobj_attribute epoch_attr = __ATTR_RO(epoch);
 static struct kobj_attribute session_attr = __ATTR_RO(session);
@@ -70,6 +75,7 @@ static struct kobj_attribute parked_attr = __ATTR_RO(parked);
 static struct kobj_attribute inflight_attr = __ATTR_RO(inflight);
 static struct kobj_attribute bad_completions_attr = __ATTR_RO(bad_completions);
 static struct kobj_attribute stale_marks_attr = __ATTR_RO(stale_marks);
+static struct kobj_attribute open_chunks_attr = __ATTR_RO(open_chunks);
 
 static struct attribute *channel_attrs[] = {
 	&agent_attr.attr,
@@ -79,6 +85,7 @@ static struct attribute *channel_attrs[] = {
 	&inflight_attr.attr,
 	&bad_completions_attr.attr,
 	&stale_marks_attr.attr,
+	&open_chunks_attr.attr,
 	NULL
 };
 ATTRIBUTE_GROUPS(channel);

@@ -95,6 +95,22 @@ static bool info_is_valid(const struct weft_target_info *info)
 	return strnlen(info->name, sizeof(info->name)) < sizeof(info->name);
 }
 
+/*
+ * An agent that has just started knows none until it is connected: the old one stays. True: what
+ * was written under the one before is lost.
+ */
+static bool target_set_incarnation(struct weft_target *target, u64 incarnation)
+{
+	u64 was = target->info.incarnation;
+
+	if (!incarnation || incarnation == was)
+		return false;
+	if (!was)
+		WRITE_ONCE(target->first_incarnation, incarnation);
+	WRITE_ONCE(target->info.incarnation, incarnation);
+	return was;
+}
+
 static void target_set_info(struct weft_target *target, const struct weft_target_info *info)
 {
 	WRITE_ONCE(target->info.state, info->state);
@@ -112,7 +128,7 @@ static void target_set_info(struct weft_target *target, const struct weft_target
 int weft_targets_update(struct weft_channel *ch, const struct weft_target_info *infos, u32 count)
 {
 	struct weft_target *target;
-	bool kick = false;
+	bool kick = false, reborn = false;
 	u32 i;
 
 	for (i = 0; i < count; i++)
@@ -123,10 +139,13 @@ int weft_targets_update(struct weft_channel *ch, const struct weft_target_info *
 		if (IS_ERR(target))
 			return PTR_ERR(target);
 		mutex_lock(&ch->targets_lock);
+		reborn |= target_set_incarnation(target, infos[i].incarnation);
 		target_set_info(target, &infos[i]);
 		mutex_unlock(&ch->targets_lock);
 		kick |= infos[i].state == WEFT_TARGET_UP;
 	}
+	if (reborn)
+		weft_channel_reborn(ch);
 	if (kick)
 		weft_channel_kick_pool(ch);
 	return 0;
@@ -170,6 +189,11 @@ void weft_target_end(struct weft_target *target, struct weft_channel *ch, u32 op
 		atomic64_add(bytes, &target->write_bytes);
 	}
 	weft_balancer_io_done(&done);
+}
+
+u64 weft_target_incarnation(const struct weft_target *target)
+{
+	return READ_ONCE(target->info.incarnation);
 }
 
 u32 weft_target_report_age_ms(const struct weft_target *target)

@@ -21,6 +21,9 @@
  * one, until all have been tried. A copy that answered with an error will do so again: -EIO. One
  * that could not be reached may come back: it waits.
  *
+ * A copy whose target was started anew while it had unflushed writes is read only when there is
+ * no other one (unflushed.h), and what was read while that happened is read again.
+ *
  * No copy is in sync: the map is fetched again, and if that is still so the chunk is lost: -EIO.
  * The metadata server gives up the last copy only when it is told that a target is gone for good.
  *
@@ -49,6 +52,7 @@ static void transfer_end(struct weft_transfer *t, int error)
 	struct bio *bio = t->bio;
 
 	weft_transfer_put_slot(t);
+	weft_open_leave(t);
 	mempool_free(t, &pool->transfers);
 	if (error == -EAGAIN) {
 		bio_wouldblock_error(bio);
@@ -167,6 +171,13 @@ static void read_failed(struct weft_transfer *t, u32 copy)
 	transfer_queue(t, WEFT_TRANSFER_SEND);
 }
 
+static bool transfer_written(struct weft_transfer *t, u32 ok)
+{
+	bool durable = t->bio->bi_opf & REQ_FUA;
+
+	return weft_chunk_written(t->pool, t->chunk, &t->map, ok, durable ? NULL : t->incarnations);
+}
+
 static void write_answered(struct weft_transfer *t)
 {
 	u32 i, ok = 0, failed = 0;
@@ -182,7 +193,7 @@ static void write_answered(struct weft_transfer *t)
 		stale |= t->results[i] == -ESTALE;
 		canceled |= t->results[i] == -ECANCELED;
 	}
-	if (ok && weft_chunk_written(t->pool, t->chunk, &t->map, ok, t->bio->bi_opf & REQ_FUA)) {
+	if (ok && transfer_written(t, ok)) {
 		transfer_end(t, 0);
 	} else if (canceled) {
 		transfer_end(t, -EIO);
@@ -213,6 +224,10 @@ void weft_transfer_answered(struct weft_transfer *t)
 		read_failed(t, copy);
 		return;
 	}
+	if (weft_transfer_is_doubtful(t, copy)) {
+		transfer_queue(t, WEFT_TRANSFER_SEND);
+		return;
+	}
 	weft_transfer_copy_out(t);
 	transfer_end(t, 0);
 }
@@ -238,7 +253,10 @@ static int transfer_send(struct weft_transfer *t, enum weft_wait wait)
 {
 	if (weft_transfer_choose(t)) {
 		t->lost = false;
-		return weft_transfer_send(t, wait);
+		if (!weft_transfer_is_write(t) || weft_open_enter(t, wait != WEFT_WAIT_NONE))
+			return weft_transfer_send(t, wait);
+		/* or weft_transfer_opened() has it */
+		return wait == WEFT_WAIT_NONE ? -EAGAIN : 0;
 	}
 	if (!weft_chunk_in_sync(&t->map))
 		return transfer_lost(t, wait);
@@ -250,6 +268,16 @@ static int transfer_send(struct weft_transfer *t, enum weft_wait wait)
 	t->unreachable = false;
 	transfer_wait(t, WEFT_TRANSFER_SEND);
 	return 0;
+}
+
+void weft_transfer_opened(struct weft_transfer *t, int error)
+{
+	if (!error)
+		transfer_queue(t, WEFT_TRANSFER_SEND);
+	else if (error == -ENOENT || error == -ESTALE)	/* no such chunk; the session has ended */
+		transfer_end(t, -EIO);
+	else
+		transfer_wait(t, WEFT_TRANSFER_SEND);
 }
 
 static void transfer_mark_stale(struct weft_transfer *t)
@@ -270,7 +298,7 @@ static void transfer_mark_stale(struct weft_transfer *t)
 		transfer_end(t, -EIO);	/* the session has ended */
 	else if (ret)
 		transfer_wait(t, WEFT_TRANSFER_MARK_STALE);
-	else if (weft_chunk_written(t->pool, t->chunk, &t->map, ok, t->bio->bi_opf & REQ_FUA))
+	else if (transfer_written(t, ok))
 		transfer_end(t, 0);
 	else
 		transfer_queue(t, WEFT_TRANSFER_SEND);
