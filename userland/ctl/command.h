@@ -16,6 +16,7 @@
 #include <nlohmann/json_fwd.hpp>
 
 #include "userland/balancer/bpf_host.h"
+#include "userland/balancer/choice.h"
 #include "userland/balancer/sysfs.h"
 #include "userland/base/status.h"
 #include "userland/ctl/admin.h"
@@ -31,6 +32,7 @@ struct World {
   std::function<std::unique_ptr<Admin>(const Address&)> make_admin = MakeAdmin;
   std::function<std::unique_ptr<balancer::BpfHost>()> make_bpf_host = balancer::MakeBpfHost;
   balancer::Sysfs sysfs{};
+  std::string balancer_dir = balancer::kChoiceDir;  // keeps the policy that was chosen
 };
 
 struct Context {

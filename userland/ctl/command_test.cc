@@ -57,10 +57,9 @@ class FakeAdmin : public Admin {
 class RefusingHost : public balancer::BpfHost {
  public:
   Status Lock() override { return {}; }
-  Result<std::unique_ptr<balancer::Program>> Load(const balancer::Policy&) override {
-    return Status(EINVAL, "balancer policy p2c_latency: refused\n  R1 invalid mem access");
+  Result<std::unique_ptr<balancer::Program>> Load(std::span<const std::byte>, const std::string& name) override {
+    return Status(EINVAL, "balancer policy " + name + ": refused\n  R1 invalid mem access");
   }
-  Result<std::unique_ptr<balancer::Program>> LoadFile(const std::string& path) override { return Status(ENOENT, path); }
   Result<std::unique_ptr<balancer::Link>> Attach(const balancer::Program&) override { return Status(EBUSY, "fake"); }
   Result<std::unique_ptr<balancer::Link>> OpenPinned() override { return Status(ENOENT, "fake"); }
   Status Unpin() override { return {}; }
@@ -105,7 +104,8 @@ class CommandTest : public testing::Test {
                     return std::make_unique<FakeAdmin>(&server);
                   },
               .make_bpf_host = [] { return std::make_unique<RefusingHost>(); },
-              .sysfs = balancer::Sysfs(root)};
+              .sysfs = balancer::Sysfs(root),
+              .balancer_dir = root + "/chosen"};
 };
 
 TEST_F(CommandTest, MistakesOnTheCommandLineExitWith2AndNameThem) {
