@@ -2,36 +2,10 @@
 #include "userland/balancer/balancer.h"
 
 #include <cerrno>
-#include <filesystem>
 
 #include "userland/balancer/policies.h"
 
 namespace weft::balancer {
-
-namespace {
-
-// The choice that the words of a person make.
-Result<Choice> MakeChoice(const std::string& policy) {
-  Choice choice;
-  if (policy.find('/') == std::string::npos) {
-    if (FindPolicy(policy) == nullptr) {
-      return Error(ENOENT,
-                   "no balancer policy is named '{}'; there are {}; a BPF object of your own is named by its path, "
-                   "as in ./{}.bpf.o",
-                   policy, PolicyNames(), policy);
-    }
-    choice.policy = policy;
-    return choice;
-  }
-  Result<std::vector<std::byte>> object = ReadObject(policy);
-  if (!object.ok()) return object.status().Annotate("balancer policy");
-  if (object->empty()) return Error(EINVAL, "balancer policy {} is empty, not a BPF object", policy);
-  choice.object = *std::move(object);
-  choice.from = std::filesystem::absolute(policy);
-  return choice;
-}
-
-}  // namespace
 
 Result<Change> Balancer::Set(const std::string& policy) {
   Result<Choice> choice = MakeChoice(policy);

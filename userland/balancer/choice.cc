@@ -12,6 +12,7 @@
 #include <string_view>
 #include <system_error>
 
+#include "userland/balancer/policies.h"
 #include "userland/base/config.h"
 
 namespace weft::balancer {
@@ -92,6 +93,26 @@ Result<std::vector<std::byte>> ReadObject(const std::string& path) {
     read += static_cast<size_t>(n);
   }
   return bytes;
+}
+
+Result<Choice> MakeChoice(const std::string& policy) {
+  Choice choice;
+  if (policy.find('/') == std::string::npos) {
+    if (FindPolicy(policy) == nullptr) {
+      return Error(ENOENT,
+                   "no balancer policy is named '{}'; there are {}; a BPF object of your own is named by its path, "
+                   "as in ./{}.bpf.o",
+                   policy, PolicyNames(), policy);
+    }
+    choice.policy = policy;
+    return choice;
+  }
+  Result<std::vector<std::byte>> object = ReadObject(policy);
+  if (!object.ok()) return object.status().Annotate("balancer policy");
+  if (object->empty()) return Error(EINVAL, "balancer policy {} is empty, not a BPF object", policy);
+  choice.object = *std::move(object);
+  choice.from = std::filesystem::absolute(policy);
+  return choice;
 }
 
 Status ChoiceStore::WriteFile(const std::string& name, std::span<const std::byte> bytes) const {

@@ -30,6 +30,10 @@ struct Choice {
 // A BPF object from a file. Errors name it; EFBIG: larger than kObjectBytesMax.
 Result<std::vector<std::byte>> ReadObject(const std::string& path);
 
+// The choice that a person's words make: the name of a policy that ships (ENOENT lists them) or, with a '/', the
+// path of a BPF object.
+Result<Choice> MakeChoice(const std::string& policy);
+
 class ChoiceStore {
  public:
   explicit ChoiceStore(std::string dir) : dir_(std::move(dir)) {}
