@@ -184,7 +184,7 @@ TEST_F(SpaceTest, EverythingCanBeGrantedThenNothing) {
   }
   EXPECT_EQ(StatFs().free_blocks, 0);
   EXPECT_EQ(StatFs().granted_blocks, kPoolBlocks);
-  EXPECT_EQ(server_.machine().space().chunks().size(), 16U);
+  EXPECT_EQ(server_.machine().chunks().all().size(), 16U);
   EXPECT_EQ(Do(op::Release(all[3].pool_block + 1, 1)).error, 0);
   idl::Reply reply = Do(op::Grant(100, 4));
   ASSERT_EQ(reply.ranges.size(), 1U);
@@ -243,7 +243,7 @@ TEST_F(SpaceTest, ChunksAreMadeWhenGranted) {
   std::set<std::pair<int32_t, int64_t>> places;
   for (size_t i = 0; i < chunks.size(); ++i) {
     EXPECT_EQ(chunks[i].index, static_cast<int64_t>(i));
-    EXPECT_EQ(chunks[i].version, 1);
+    EXPECT_EQ(chunks[i].version, static_cast<int>(i + 1));
     ASSERT_EQ(chunks[i].copies.size(), 2U);
     EXPECT_NE(chunks[i].copies[0].target, chunks[i].copies[1].target);
     for (const idl::Copy& copy : chunks[i].copies) {
@@ -256,27 +256,6 @@ TEST_F(SpaceTest, ChunksAreMadeWhenGranted) {
   EXPECT_EQ(Do(op::GetChunks(3, 2)).chunks.at(1).index, 4);
   EXPECT_EQ(Do(op::GetChunks(-1, 2)).error, EINVAL);
   EXPECT_EQ(Do(op::GetChunks(0, 0)).error, EINVAL);
-}
-
-TEST_F(SpaceTest, MarkStaleKeepsTheLastCopy) {
-  ASSERT_EQ(Do(op::Grant(1, 1)).error, 0);
-  idl::Reply reply = Do(op::MarkStale(0, 1, 2));
-  ASSERT_EQ(reply.error, 0);
-  ASSERT_EQ(reply.chunks.size(), 1U);
-  EXPECT_EQ(reply.chunks[0].version, 2);
-  EXPECT_EQ(reply.chunks[0].copies[0].state, idl::CopyState::IN_SYNC);
-  EXPECT_EQ(reply.chunks[0].copies[1].state, idl::CopyState::STALE);
-  EXPECT_EQ(Do(op::MarkStale(0, 1, 2)).chunks.at(0).version, 2) << "stale already";
-  EXPECT_EQ(Do(op::MarkStale(0, 2, 1)).error, EBUSY);
-  EXPECT_EQ(Do(op::MarkStale(0, 2, 3)).error, EBUSY);
-  EXPECT_EQ(Do(op::MarkStale(0, 2, 0)).error, EINVAL);
-  EXPECT_EQ(Do(op::MarkStale(0, 2, 4)).error, EINVAL);
-  EXPECT_EQ(Do(op::MarkStale(0, 3, 2)).error, EINVAL) << "a version that never was";
-  EXPECT_EQ(Do(op::MarkStale(99, 1, 1)).error, ENOENT);
-  EXPECT_EQ(server_.machine().PoolStatus().chunks_degraded, 1);
-  server_.Open();
-  EXPECT_EQ(Do(op::GetChunks(0, 1)).chunks.at(0).version, 2);
-  EXPECT_EQ(server_.machine().PoolStatus().chunks_degraded, 1);
 }
 
 }  // namespace
