@@ -16,13 +16,13 @@ namespace weft::rdma {
 namespace {
 
 constexpr uint64_t kBlock = 4096;
-constexpr uint64_t kBlocks = 32;  // of the only place
-constexpr uint64_t kRegion = 8;   // blocks that are copied at a time
+constexpr uint64_t kBlocks = 128;  // of the only place
+constexpr uint64_t kRegion = 8;    // blocks that are copied at a time
 constexpr uint32_t kBothInSync = 1;
 constexpr uint32_t kOneStale = 2;
 constexpr uint32_t kResyncing = 3;
 constexpr uint64_t kResyncAt = 300;
-constexpr uint64_t kWritesEnd = 2000;
+constexpr uint64_t kWritesEnd = 900;
 
 class ResyncModel {
  public:
@@ -38,8 +38,9 @@ class ResyncModel {
   void Run() {
     At(kResyncAt, [this] { map_version_ = kResyncing; });
     At(kResyncAt + Delay(), [this] { StartJob(); });
-    for (uint64_t time = 0; time < kWritesEnd; time += 1 + random_() % 6) {
-      At(time, [this] { WriteSomewhere(); });
+    // Once each, as a later write would cover up what went wrong with an earlier one.
+    for (uint64_t block = 0; block < kBlocks; block++) {
+      At(random_() % kWritesEnd, [this, block] { WriteBlock(block); });
     }
     while (!events_.empty()) {
       auto event = events_.extract(events_.begin());
@@ -105,23 +106,23 @@ class ResyncModel {
     for (uint64_t id; site->places.NextReady(&id);) Try(site, id);
   }
 
-  // ---- clients: one write of a block at a time, as a file system does
+  // ---- clients
   struct Write {
     uint64_t block;
     uint64_t value;
+    uint32_t version;
     int answers;
     bool refused;
   };
-  void WriteSomewhere() {
-    uint64_t block = random_() % kBlocks;
-    if (busy_.contains(block)) return;
-    busy_[block] = {.block = block, .value = next_value_++, .answers = 0, .refused = false};
+  void WriteBlock(uint64_t block) {
+    busy_[block] = {.block = block, .value = next_value_++, .version = 0, .answers = 0, .refused = false};
     // Whoever has not asked for long has an old map, also one from before the copy went stale.
     bool old = random_() % 4 == 0;
     SendWrite(block, old ? (random_() % 2 ? kBothInSync : kOneStale) : map_version_);
   }
   void SendWrite(uint64_t block, uint32_t version) {
     busy_[block].refused = false;
+    busy_[block].version = version;
     std::vector<Site*> sites{&source_};
     if (version != kOneStale) sites.push_back(&copy_);
     busy_[block].answers = static_cast<int>(sites.size());
@@ -136,12 +137,13 @@ class ResyncModel {
     Write& write = busy_[block];
     write.refused = write.refused || !served;
     if (--write.answers > 0) return;
-    if (write.refused) {
+    if (write.refused && (write.version == kResyncing || random_() % 2)) {
       SendWrite(block, map_version_);
-    } else {
-      acknowledged_[block] = write.value;
-      busy_.erase(block);
+      return;
     }
+    // Refused and not sent again: the client has died. The source does not have it, so the copy must not.
+    if (!write.refused) acknowledged_[block] = write.value;
+    busy_.erase(block);
   }
 
   // ---- the copy's target
@@ -169,11 +171,15 @@ class ResyncModel {
     });
   }
   void Store(const std::map<uint64_t, uint64_t>& read, BlockRange range) {
+    std::map<uint64_t, uint64_t> values;
     for (uint64_t at = range.offset; at < range.offset + range.length; at += kBlock) {
-      if (!copy_.places.Written(at)) copy_.data[at / kBlock] = read.at(at / kBlock);
+      if (!copy_.places.Written(at)) values[at / kBlock] = read.at(at / kBlock);
     }
-    copy_.places.Unlock(range);
-    CopyNext();
+    At(now_ + Delay(), [this, values, range] {
+      for (auto [block, value] : values) copy_.data[block] = value;
+      copy_.places.Unlock(range);
+      CopyNext();
+    });
   }
 
   std::mt19937 random_;
