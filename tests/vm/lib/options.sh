@@ -18,6 +18,8 @@ usage() {
 	  --targets N        storage targets (default 2)
 	  --spare N          more targets, which are not started and not in the pool (default 0):
 	                     'cluster start targetN', 'weftctl target add targetN'
+	  --copies N         of each chunk (default: what 'weftctl pool create' takes, 2)
+	  --chunk-size SIZE  of the pool, for example 16MiB (default: 64 MiB)
 	  --kind rdma        kind of the targets
 	  --several          a guest for each client, the metadata server and each target, instead of
 	                     one guest for all
@@ -41,7 +43,7 @@ usage() {
 	END
 }
 
-timeout='' memory='' cpus='' mode=one clients=1 targets=2 spares=0 target_size=2G backing=disk spare_size=''
+timeout='' memory='' cpus='' mode=one clients=1 targets=2 spares=0 copies='' chunk_size='' target_size=2G backing=disk spare_size=''
 form=1 keep='' shell='' modules=() run_dir='' verbose='' kernel_args='' keep_logs=''
 
 # number OPTION VALUE MIN MAX
@@ -57,7 +59,7 @@ parse_options() {
 	local given=$#
 	while [ $# -gt 0 ]; do
 		case $1 in
-		--clients | --targets | --spare | --kind | --backing | --target-size | --disk | --memory | --cpus | --module | \
+		--clients | --targets | --spare | --copies | --chunk-size | --kind | --backing | --target-size | --disk | --memory | --cpus | --module | \
 			--kernel-args | --timeout | --logs)
 			[ $# -ge 2 ] || die "option $1 needs a value" ;;
 		esac
@@ -65,6 +67,8 @@ parse_options() {
 		--clients) number "$1" "$2" 1 8; clients=$2; shift ;;
 		--targets) number "$1" "$2" 1 16; targets=$2; shift ;;
 		--spare) number "$1" "$2" 0 15; spares=$2; shift ;;
+		--copies) number "$1" "$2" 1 4; copies=$2; shift ;;
+		--chunk-size) chunk_size=$2; shift ;;
 		--kind) [ "$2" = rdma ] || die "--kind $2: this version has targets of kind rdma only"; shift ;;
 		--several) mode=several ;;
 		--no-mount) form='' ;;
