@@ -14,7 +14,6 @@ namespace {
 
 constexpr uint64_t kChunkBytesDefault = 64 << 20;
 constexpr uint64_t kChunkBytesMax = 4ULL << 30;
-constexpr int kCopiesMax = 4;
 
 }  // namespace
 
@@ -47,7 +46,7 @@ Result<std::vector<Uuid>> StateMachine::ChooseTargets(const idl::CreatePoolArgs&
 }
 
 Result<idl::PoolStatus> StateMachine::CreatePool(const idl::CreatePoolArgs& args) {
-  if (space_.formed()) {
+  if (chunks_.formed()) {
     return Error(EEXIST, "cluster '{}' has a pool already; `weftctl pool status` shows it", options_.cluster);
   }
   Result<std::vector<Uuid>> chosen = ChooseTargets(args);
@@ -59,7 +58,8 @@ Result<idl::PoolStatus> StateMachine::CreatePool(const idl::CreatePoolArgs& args
                  FormatBytes(kChunkBytesMax));
   }
   int copies = args.copies == 0 ? (chosen->size() >= 2 ? 2 : 1) : args.copies;
-  if (copies < 1 || copies > kCopiesMax) return Error(EINVAL, "{} copies: it takes 1 to {}", copies, kCopiesMax);
+  if (copies < 1 || copies > static_cast<int>(kCopiesMax))
+    return Error(EINVAL, "{} copies: it takes 1 to {}", copies, kCopiesMax);
   if (static_cast<size_t>(copies) > chosen->size()) {
     return Error(EINVAL, "{} copies need as many targets; there are {}", copies, chosen->size());
   }
@@ -74,11 +74,13 @@ Result<idl::PoolStatus> StateMachine::CreatePool(const idl::CreatePoolArgs& args
     return Error(EINVAL, "the targets are too small for one chunk of {} in {} copies; choose a smaller chunk size",
                  FormatBytes(chunk_bytes), copies);
   }
-  uint32_t id = 0;
-  for (const Uuid& uuid : *chosen) targets_.Join(uuid, ++id);
+  for (const Uuid& uuid : *chosen) targets_.Join(uuid, counters_.next_target++);
   uint64_t chunk_blocks = static_cast<uint64_t>(chunk_bytes) / kBlockBytes;
-  space_.Format({static_cast<uint32_t>(copies), chunk_blocks, chunks * chunk_blocks});
-  names_.Format(now_.wall_ns);
+  PoolRecord pool;
+  pool.copies = static_cast<uint32_t>(copies);
+  pool.chunk_blocks = chunk_blocks;
+  chunks_.Format(pool);
+  names_.Format(now_.wall_ns, pool.copies);
   LogInfo("pool formed: {} targets, {} copies, {} chunks of {}", chosen->size(), copies, chunks,
           FormatBytes(chunk_bytes));
   return PoolStatus();
@@ -86,17 +88,22 @@ Result<idl::PoolStatus> StateMachine::CreatePool(const idl::CreatePoolArgs& args
 
 idl::PoolStatus StateMachine::PoolStatus() const {
   idl::PoolStatus out;
-  out.formed = space_.formed();
+  out.formed = chunks_.formed();
   out.cluster = options_.cluster;
   out.cluster_uuid = ToBytes(superblock_.uuid);
-  uint64_t chunk_bytes = space_.pool().chunk_blocks * kBlockBytes;
-  out.copies = static_cast<int32_t>(space_.pool().copies);
+  uint64_t chunk_bytes = chunks_.pool().chunk_bytes();
+  out.copies = static_cast<int32_t>(chunks_.pool().copies);
   out.chunk_bytes = static_cast<int64_t>(chunk_bytes);
-  out.pool_blocks = static_cast<int64_t>(space_.pool().pool_blocks);
-  out.free_blocks = static_cast<int64_t>(space_.free_blocks());
+  if (chunks_.formed()) {
+    uint64_t free = space_.free_blocks(chunks_.pool().copies);
+    out.pool_blocks = static_cast<int64_t>(space_.used_blocks() + space_.granted_blocks() + free);
+    out.free_blocks = static_cast<int64_t>(free);
+  }
   out.granted_blocks = static_cast<int64_t>(space_.granted_blocks());
-  out.chunks = static_cast<int64_t>(space_.chunks().size());
-  out.chunks_degraded = static_cast<int64_t>(space_.degraded());
+  out.chunks = static_cast<int64_t>(chunks_.all().size());
+  out.chunks_degraded = static_cast<int64_t>(chunks_.degraded());
+  out.chunks_lost = static_cast<int64_t>(chunks_.lost().size());
+  out.bad_blocks = static_cast<int64_t>(chunks_.bad_blocks());
   out.files = static_cast<int64_t>(counters_.inodes);
   for (const auto& [uuid, target] : targets_.all()) {
     idl::TargetInfo& info = out.targets.emplace_back();
@@ -106,7 +113,8 @@ idl::PoolStatus StateMachine::PoolStatus() const {
     info.host = target.record.host;
     info.port = static_cast<int32_t>(target.record.port);
     info.capacity_bytes = static_cast<int64_t>(target.record.capacity_bytes);
-    info.used_bytes = static_cast<int64_t>(target.id == 0 ? 0 : space_.chunks_on(target.id) * chunk_bytes);
+    info.used_bytes = static_cast<int64_t>(target.id == 0 ? 0 : chunks_.used_places(target.id) * chunk_bytes);
+    info.stale_bytes = static_cast<int64_t>(target.id == 0 ? 0 : chunks_.unsynced(target.id) * chunk_bytes);
     info.weight = static_cast<int32_t>(target.record.weight);
     info.zone = target.record.zone;
     info.up = target.up;
@@ -122,6 +130,7 @@ idl::PoolStatus StateMachine::PoolStatus() const {
     info.age_ms = (now_.wall_ns - session.record.opened_ns) / 1'000'000;
     info.renewed_ms = now_.mono_ms - session.renewed_ms;
     info.granted_blocks = static_cast<int64_t>(space_.granted_blocks(id));
+    info.open_chunks = static_cast<int64_t>(open_chunks_.of(id).size());
   }
   return out;
 }

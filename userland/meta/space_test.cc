@@ -61,79 +61,6 @@ TEST(RangeMapTest, AgreesWithASetOfBlocks) {
   }
 }
 
-std::vector<PlacementTarget> Make(std::initializer_list<uint64_t> slots) {
-  std::vector<PlacementTarget> targets;
-  for (uint64_t n : slots) {
-    PlacementTarget target;
-    target.id = static_cast<uint32_t>(targets.size() + 1);
-    target.slots = n;
-    targets.push_back(target);
-  }
-  return targets;
-}
-
-// Places as many chunks as PlacementCapacity says and checks that all find distinct targets.
-void Fill(std::vector<PlacementTarget>* targets, uint32_t copies) {
-  uint64_t chunks = PlacementCapacity(*targets, copies);
-  for (uint64_t left = chunks; left > 0; --left) {
-    std::vector<size_t> chosen = PlaceChunk(*targets, copies, left);
-    ASSERT_EQ(std::set<size_t>(chosen.begin(), chosen.end()).size(), copies) << left << " of " << chunks << " left";
-    for (size_t i : chosen) ASSERT_LE(++(*targets)[i].used, (*targets)[i].slots);
-  }
-}
-
-TEST(PlacementTest, Capacity) {
-  EXPECT_EQ(PlacementCapacity(Make({10}), 1), 10U);
-  EXPECT_EQ(PlacementCapacity(Make({10, 10}), 2), 10U);
-  EXPECT_EQ(PlacementCapacity(Make({10, 10, 10}), 2), 15U);
-  EXPECT_EQ(PlacementCapacity(Make({100, 10, 10}), 2), 20U);
-  EXPECT_EQ(PlacementCapacity(Make({100, 10}), 2), 10U);
-  EXPECT_EQ(PlacementCapacity(Make({10, 10, 10}), 4), 0U);
-  EXPECT_EQ(PlacementCapacity(Make({}), 1), 0U);
-}
-
-TEST(PlacementTest, AllOfTheCapacityCanBePlaced) {
-  for (uint32_t copies = 1; copies <= 4; ++copies) {
-    std::mt19937_64 random(copies);
-    for (int round = 0; round < 50; ++round) {
-      std::vector<PlacementTarget> targets;
-      for (uint32_t i = 0; i < copies + random() % 5; ++i) {
-        targets.push_back({i + 1, random() % 60, 0, static_cast<uint32_t>(1 + random() % 300), random() % 2 ? "a" : "",
-                           random() % 4 != 0});
-      }
-      Fill(&targets, copies);
-    }
-  }
-}
-
-TEST(PlacementTest, FillsEvenlyByWeightAndSize) {
-  std::vector<PlacementTarget> targets = Make({100, 100, 200, 100});
-  targets[3].weight = 50;
-  for (int i = 0; i < 90; ++i) {
-    for (size_t at : PlaceChunk(targets, 1, 400)) ++targets[at].used;
-  }
-  EXPECT_NEAR(targets[0].used, 20, 1);
-  EXPECT_NEAR(targets[1].used, 20, 1);
-  EXPECT_NEAR(targets[2].used, 40, 1);
-  EXPECT_NEAR(targets[3].used, 10, 1);
-}
-
-TEST(PlacementTest, PrefersOtherZonesAndTargetsThatAreUp) {
-  std::vector<PlacementTarget> targets = Make({100, 100, 100, 100});
-  targets[0].zone = targets[1].zone = "a";
-  targets[2].zone = targets[3].zone = "b";
-  for (int i = 0; i < 40; ++i) {
-    std::vector<size_t> chosen = PlaceChunk(targets, 2, 200 - i);
-    ASSERT_EQ(chosen.size(), 2U);
-    EXPECT_NE(targets[chosen[0]].zone, targets[chosen[1]].zone);
-    for (size_t at : chosen) ++targets[at].used;
-  }
-  targets[2].up = false;
-  targets[3].up = false;
-  EXPECT_EQ(PlaceChunk(targets, 2, 160).size(), 2U);
-  for (size_t at : PlaceChunk(targets, 2, 100)) EXPECT_TRUE(targets[at].up);
-}
-
 class SpaceTest : public ::testing::Test {
  protected:
   SpaceTest() { server_.Form(); }
@@ -184,7 +111,7 @@ TEST_F(SpaceTest, EverythingCanBeGrantedThenNothing) {
   }
   EXPECT_EQ(StatFs().free_blocks, 0);
   EXPECT_EQ(StatFs().granted_blocks, kPoolBlocks);
-  EXPECT_EQ(server_.machine().space().chunks().size(), 16U);
+  EXPECT_EQ(server_.machine().chunks().all().size(), 16U);
   EXPECT_EQ(Do(op::Release(all[3].pool_block + 1, 1)).error, 0);
   idl::Reply reply = Do(op::Grant(100, 4));
   ASSERT_EQ(reply.ranges.size(), 1U);
@@ -243,7 +170,7 @@ TEST_F(SpaceTest, ChunksAreMadeWhenGranted) {
   std::set<std::pair<int32_t, int64_t>> places;
   for (size_t i = 0; i < chunks.size(); ++i) {
     EXPECT_EQ(chunks[i].index, static_cast<int64_t>(i));
-    EXPECT_EQ(chunks[i].version, 1);
+    EXPECT_EQ(chunks[i].version, static_cast<int>(i + 1));
     ASSERT_EQ(chunks[i].copies.size(), 2U);
     EXPECT_NE(chunks[i].copies[0].target, chunks[i].copies[1].target);
     for (const idl::Copy& copy : chunks[i].copies) {
@@ -256,27 +183,6 @@ TEST_F(SpaceTest, ChunksAreMadeWhenGranted) {
   EXPECT_EQ(Do(op::GetChunks(3, 2)).chunks.at(1).index, 4);
   EXPECT_EQ(Do(op::GetChunks(-1, 2)).error, EINVAL);
   EXPECT_EQ(Do(op::GetChunks(0, 0)).error, EINVAL);
-}
-
-TEST_F(SpaceTest, MarkStaleKeepsTheLastCopy) {
-  ASSERT_EQ(Do(op::Grant(1, 1)).error, 0);
-  idl::Reply reply = Do(op::MarkStale(0, 1, 2));
-  ASSERT_EQ(reply.error, 0);
-  ASSERT_EQ(reply.chunks.size(), 1U);
-  EXPECT_EQ(reply.chunks[0].version, 2);
-  EXPECT_EQ(reply.chunks[0].copies[0].state, idl::CopyState::IN_SYNC);
-  EXPECT_EQ(reply.chunks[0].copies[1].state, idl::CopyState::STALE);
-  EXPECT_EQ(Do(op::MarkStale(0, 1, 2)).chunks.at(0).version, 2) << "stale already";
-  EXPECT_EQ(Do(op::MarkStale(0, 2, 1)).error, EBUSY);
-  EXPECT_EQ(Do(op::MarkStale(0, 2, 3)).error, EBUSY);
-  EXPECT_EQ(Do(op::MarkStale(0, 2, 0)).error, EINVAL);
-  EXPECT_EQ(Do(op::MarkStale(0, 2, 4)).error, EINVAL);
-  EXPECT_EQ(Do(op::MarkStale(0, 3, 2)).error, EINVAL) << "a version that never was";
-  EXPECT_EQ(Do(op::MarkStale(99, 1, 1)).error, ENOENT);
-  EXPECT_EQ(server_.machine().PoolStatus().chunks_degraded, 1);
-  server_.Open();
-  EXPECT_EQ(Do(op::GetChunks(0, 1)).chunks.at(0).version, 2);
-  EXPECT_EQ(server_.machine().PoolStatus().chunks_degraded, 1);
 }
 
 }  // namespace

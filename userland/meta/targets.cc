@@ -103,9 +103,9 @@ idl::TargetMap Targets::Map() const {
 std::vector<PlacementTarget> Targets::ForPlacement(uint64_t chunk_bytes) const {
   std::vector<PlacementTarget> view;
   for (const auto& [uuid, target] : targets_) {
-    if (target.id == 0 || target.record.draining) continue;
+    if (target.id == 0) continue;
     view.push_back({target.id, target.record.capacity_bytes / chunk_bytes, 0, target.record.weight, target.record.zone,
-                    target.up && target.joined});
+                    target.up && target.joined, target.record.draining});
   }
   std::ranges::sort(view, {}, &PlacementTarget::id);
   return view;
