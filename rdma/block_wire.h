@@ -52,7 +52,8 @@
 // Of each place the target keeps the highest chunk version that a command named, durably, before it
 // executes that command, and answers -ESTALE to smaller ones. A command that raises the version is executed
 // when no command with a smaller one is under way there. So who reads a copy under a new version knows that
-// nothing is written to it any more by somebody who does not know of that version.
+// nothing is written to it any more by somebody who does not know of that version. No chunk has version 0: READ
+// and CHECKSUMS with it look at what is there, whatever its version (tools and tests do); others are refused.
 //
 // The fence is the session: HELLO raises the highest session that the target has
 // seen (kept in its label); a smaller one is refused when it connects, answered with -ESTALE in

@@ -82,6 +82,7 @@ int Places::Admit(const Access& access, uint64_t* place) {
   *place = range.offset / place_bytes_;
   if (range.length > place_bytes_ - range.offset % place_bytes_) return EINVAL;
   if (*place >= capacity_bytes_ / place_bytes_) return EINVAL;
+  if (access.version == 0) return access.writes ? ESTALE : 0;
   uint32_t floor = store_->floor(*place);
   if (access.version < floor) return ESTALE;
   if (access.version == floor) return 0;
@@ -116,6 +117,7 @@ Places::Verdict Places::Enter(const Access& access, uint64_t waiter, int* error)
     Forget(waiter);
     return Verdict::kRefuse;
   }
+  if (access.version == 0) return Verdict::kGo;
   Place& place = places_[number];
   auto waited = waiting_.empty() ? waiting_.end() : waiting_.find(waiter);
   bool is_new = waited == waiting_.end();
@@ -139,6 +141,7 @@ Places::Verdict Places::Enter(const Access& access, uint64_t waiter, int* error)
 }
 
 void Places::Leave(const Access& access, bool executed) {
+  if (access.version == 0) return;
   uint64_t number = access.range.offset / place_bytes_;
   Place& place = places_.at(number);
   assert(place.running > 0 && place.running_version == access.version);

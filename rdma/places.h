@@ -49,8 +49,8 @@ struct BlockRange {  // of the data area, bytes, multiples of 4096
 
 struct Access {
   BlockRange range;
-  bool writes = false;  // WRITE, DISCARD, WRITE_ZEROES
-  uint32_t version = 0;
+  bool writes = false;   // WRITE, DISCARD, WRITE_ZEROES
+  uint32_t version = 0;  // 0: a look at what is there, see block_wire.h
 };
 
 class Places {

@@ -57,6 +57,20 @@ TEST_F(PlacesTest, OlderVersionsAreRefused) {
   EXPECT_EQ(store_.floor(1), 3U) << "each place has its own";
 }
 
+TEST_F(PlacesTest, VersionZeroLooksAndDoesNothingElse) {
+  EXPECT_EQ(Enter(Write(0, 0)), Verdict::kRefuse);
+  EXPECT_EQ(error_, ESTALE);
+  ASSERT_EQ(Enter(Write(0, 1)), Verdict::kGo);
+  ASSERT_EQ(Enter(Read(0, 2), 20), Verdict::kWait);
+  EXPECT_EQ(Enter(Read(0, 0)), Verdict::kGo) << "it waits for nobody";
+  places_.Leave(Write(0, 1), true);
+  EXPECT_EQ(Ready(), std::vector<uint64_t>{20}) << "nobody waits for it";
+  places_.Leave(Read(0, 0), true);
+  EXPECT_EQ(Enter(Read(63, 0, 2)), Verdict::kRefuse);
+  EXPECT_EQ(error_, EINVAL);
+  EXPECT_EQ(store_.raises, 2U);
+}
+
 TEST_F(PlacesTest, TheFloorIsRaisedBeforeTheCommandWaits) {
   ASSERT_EQ(Enter(Write(0, 1)), Verdict::kGo);
   EXPECT_EQ(Enter(Read(0, 2), 9), Verdict::kWait);
@@ -375,7 +389,7 @@ TEST_F(PlacesTest, RandomOrderKeepsThePromises) {
       case 1:
         if (under_way.size() + waiting.size() > 40) break;
         if (random() % 50 == 0) version++;
-        enter(next++, random() % 3 ? Write(block, version - (random() % 9 == 0 && version > 1), blocks)
+        enter(next++, random() % 3 ? Write(block, version - (version > 1 && random() % 9 == 0 ? 1 : 0), blocks)
                                    : Read(block, version, blocks));
         break;
       case 2:
