@@ -24,7 +24,9 @@ Status PeerReader::Open() {
     buffers_ = *std::move(buffers);
     if (Status s = backend_->AddBuffer(buffers_->memory(), buffers_->bytes()); !s.ok()) return s;
   }
-  rdma::InitiatorOptions options{.memory = buffers_->memory(), .memory_bytes = buffers_->bytes()};
+  rdma::InitiatorOptions options;
+  options.memory = buffers_->memory();
+  options.memory_bytes = buffers_->bytes();
   options.peer = true;
   options.cluster_key = options_.cluster_key;
   options.depth_per_target = kDepthPerPeer;

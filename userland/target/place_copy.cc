@@ -71,7 +71,9 @@ bool PlaceCopy::StartRegion() {
     return false;
   }
   next_ += range.length;
-  Handle region = regions_.insert(regions_.end(), {.range = range, .buffer = buffer});
+  Handle region = regions_.emplace(regions_.end());
+  region->range = range;
+  region->buffer = buffer;
   host_->places->Lock(range, [this, region] { OnLocked(region); });
   return true;
 }
