@@ -108,8 +108,8 @@ class Checker {
         size_t at = (block - from) * kBlockBytes;
         if (!used[block] || std::memcmp(first.data() + at, other.data() + at, kBlockBytes) == 0) continue;
         Complain(Error(EIO, "chunk {} block {}: {} (offset {}) and {} (offset {}) differ", index, block,
-                       map_.TargetName(copies[0].target), PoolMap::DeviceOffset(copies[0], block * kBlockBytes),
-                       map_.TargetName(copy.target), PoolMap::DeviceOffset(copy, block * kBlockBytes)));
+                       map_.TargetName(copies[0].target), map_.DeviceOffset(copies[0], block * kBlockBytes),
+                       map_.TargetName(copy.target), map_.DeviceOffset(copy, block * kBlockBytes)));
       }
     }
   }
@@ -121,7 +121,7 @@ class Checker {
       return false;
     }
     into->resize((end - from) * kBlockBytes);
-    auto offset = static_cast<off_t>(PoolMap::DeviceOffset(copy, from * kBlockBytes));
+    auto offset = static_cast<off_t>(map_.DeviceOffset(copy, from * kBlockBytes));
     ssize_t got = pread(device->fd, into->data(), into->size(), offset);
     if (got == static_cast<ssize_t>(into->size())) return true;
     Complain(Status::Errno(got < 0 ? errno : EIO, fmt::format("{} at {}", device->path, offset)));
@@ -169,7 +169,7 @@ Result<bool> Locate(PoolMap* map, const po::variables_map& vm) {
     const PoolMap::Device* device = map->DeviceOf(copy.target);
     std::cout << fmt::format("{} {} {} {}\n", map->TargetName(copy.target), StateName(copy.state),
                              device != nullptr ? device->path : "-",
-                             PoolMap::DeviceOffset(copy, pool_block % chunk_blocks * kBlockBytes));
+                             device != nullptr ? map->DeviceOffset(copy, pool_block % chunk_blocks * kBlockBytes) : 0);
   }
   return true;
 }
