@@ -76,7 +76,7 @@ struct weft_target_stat {
 	u64 errors;
 	u32 flags;			/* WEFT_TARGET_LOCAL, _REPORTED */
 	u32 device_latency_us;		/* reported by the target: average of its device's requests */
-	u32 report_age_ms;		/* of queue_depth, load, device_latency_us, now */
+	u32 report_age_ms;		/* of queue_depth, load, device_latency_us, now; 0 before a report */
 	u32 reserved2;
 };
 

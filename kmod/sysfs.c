@@ -169,14 +169,39 @@ static ssize_t report_show(struct kobject *kobj, struct kobj_attribute *attr, ch
 			  weft_target_report_age_ms(target), READ_ONCE(target->info.incarnation));
 }
 
+/* weight zone flags: what the agent told, for those who simulate policies */
+static ssize_t label_show(struct kobject *kobj, struct kobj_attribute *attr, char *buf)
+{
+	struct weft_target *target = to_target(kobj);
+
+	return sysfs_emit(buf, "%u %u %u\n", READ_ONCE(target->info.weight),
+			  READ_ONCE(target->info.zone), READ_ONCE(target->info.flags));
+}
+
+static ssize_t read_latency_show(struct kobject *kobj, struct kobj_attribute *attr, char *buf)
+{
+	return weft_histogram_show(&to_target(kobj)->read_latency, buf);
+}
+
+static ssize_t write_latency_show(struct kobject *kobj, struct kobj_attribute *attr, char *buf)
+{
+	return weft_histogram_show(&to_target(kobj)->write_latency, buf);
+}
+
 static struct kobj_attribute name_attr = __ATTR_RO(name);
 static struct kobj_attribute stat_attr = __ATTR_RO(stat);
 static struct kobj_attribute report_attr = __ATTR_RO(report);
+static struct kobj_attribute label_attr = __ATTR_RO(label);
+static struct kobj_attribute read_latency_attr = __ATTR_RO(read_latency);
+static struct kobj_attribute write_latency_attr = __ATTR_RO(write_latency);
 
 static struct attribute *target_attrs[] = {
 	&name_attr.attr,
 	&stat_attr.attr,
 	&report_attr.attr,
+	&label_attr.attr,
+	&read_latency_attr.attr,
+	&write_latency_attr.attr,
 	NULL
 };
 ATTRIBUTE_GROUPS(target);

@@ -184,9 +184,11 @@ void weft_target_end(struct weft_target *target, struct weft_channel *ch, u32 op
 		atomic64_inc(&target->reads);
 		atomic64_add(bytes, &target->read_bytes);
 		target_sample(target, latency_ns);
+		weft_histogram_add(&target->read_latency, latency_ns);
 	} else if (op == WEFT_OP_WRITE) {
 		atomic64_inc(&target->writes);
 		atomic64_add(bytes, &target->write_bytes);
+		weft_histogram_add(&target->write_latency, latency_ns);
 	}
 	weft_balancer_io_done(&done);
 }

@@ -13,6 +13,7 @@
 #include <linux/list.h>
 
 #include "balancer.h"
+#include "histogram.h"
 #include "uapi/weft.h"
 
 struct weft_channel;
@@ -30,6 +31,8 @@ struct weft_target {
 	atomic64_t write_bytes;
 	atomic64_t errors;
 	u64 ewma_latency_ns;		/* updates race and may lose a sample */
+	struct weft_histogram read_latency;
+	struct weft_histogram write_latency;
 
 	/* the flush that is running; its worker's (flush.c) */
 	struct list_head flush_node;

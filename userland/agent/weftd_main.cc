@@ -16,6 +16,7 @@
 #include "userland/agent/agent.h"
 #include "userland/agent/process.h"
 #include "userland/agent/settings.h"
+#include "userland/balancer/balancer.h"
 #include "userland/base/config.h"
 #include "userland/base/daemon.h"
 #include "userland/base/key.h"
@@ -91,6 +92,16 @@ void WaitForEither(int fd, int other_fd) {
   }
 }
 
+// After a reboot the kernel has its built-in policy only. The file system works with that: what cannot be
+// restored is said, and no reason to stay out of service.
+void RestoreBalancer() {
+  balancer::Sysfs sysfs;
+  std::unique_ptr<balancer::BpfHost> host = balancer::MakeBpfHost();
+  Result<balancer::Change> change = balancer::Balancer(*host, sysfs).Restore();
+  if (!change.ok()) return LogWarning("the chosen balancer policy is not in force: {}", change.status().message());
+  if (change->before != change->after) LogInfo("balancer: {} -> {}, as chosen", change->before, change->after);
+}
+
 Status Serve(const CommandLine& line, const Settings& settings, SignalWaiter* signals) {
   Result<Address> meta = ParseAddress(settings.meta, kMetaPort);
   if (!meta.ok()) return meta.status().Annotate("meta");
@@ -120,6 +131,7 @@ Status Serve(const CommandLine& line, const Settings& settings, SignalWaiter* si
   };
   auto agent = Agent::Attach(channel::RealDevice(), make_initiator, options);
   if (!agent.ok()) return agent.status();
+  RestoreBalancer();
   // Starting may wait for the metadata server for as long as it takes; a signal must get through.
   Status started;
   int started_fd = eventfd(0, EFD_CLOEXEC);
