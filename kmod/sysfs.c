@@ -58,12 +58,19 @@ static ssize_t bad_completions_show(struct kobject *kobj, struct kobj_attribute 
 	return sysfs_emit(buf, "%lld\n", atomic64_read(&to_channel(kobj)->bad_completions));
 }
 
+/* what balancer policies and traces call the cluster by */
+static ssize_t number_show(struct kobject *kobj, struct kobj_attribute *attr, char *buf)
+{
+	return sysfs_emit(buf, "%u\n", to_channel(kobj)->number);
+}
+
 static struct kobj_attribute agent_attr = __ATTR_RO(agent);
 static struct kobj_attribute epoch_attr = __ATTR_RO(epoch);
 static struct kobj_attribute session_attr = __ATTR_RO(session);
 static struct kobj_attribute parked_attr = __ATTR_RO(parked);
 static struct kobj_attribute inflight_attr = __ATTR_RO(inflight);
 static struct kobj_attribute bad_completions_attr = __ATTR_RO(bad_completions);
+static struct kobj_attribute number_attr = __ATTR_RO(number);
 
 static struct attribute *channel_attrs[] = {
 	&agent_attr.attr,
@@ -72,6 +79,7 @@ static struct attribute *channel_attrs[] = {
 	&parked_attr.attr,
 	&inflight_attr.attr,
 	&bad_completions_attr.attr,
+	&number_attr.attr,
 	NULL
 };
 ATTRIBUTE_GROUPS(channel);
