@@ -112,7 +112,10 @@ void Chunks::Apply(uint64_t index, std::optional<Chunk> chunk) {
   auto it = all_.find(index);
   if (it != all_.end()) {
     Count(index, it->second, false);
-    if (!chunk) all_.erase(it);
+    if (!chunk) {
+      all_.erase(it);
+      gone_.insert(index);
+    }
   }
   if (!chunk) return;
   Count(index, *chunk, true);
@@ -138,6 +141,7 @@ void Chunks::ApplyRelease(uint32_t target, uint64_t offset, const std::optional<
     releases_.erase({target, offset});
   }
   CountPlace(target, offset, record.has_value());
+  release_changes_.insert(target);
 }
 
 void Chunks::PutRelease(uint32_t target, uint64_t offset, std::optional<ReleaseRecord> record) {

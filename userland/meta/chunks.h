@@ -62,6 +62,10 @@ class Chunks {
   uint64_t degraded() const { return degraded_; }                     // fewer copies in sync than wanted
   const std::set<uint64_t>& lost() const { return lost_; }            // no copy in sync
   const std::set<uint64_t>& unsettled() const { return unsettled_; }  // see Chunk::Settled
+  // What Changed does not tell, since the last call: chunks that are gone, targets with other releases. May name
+  // some where nothing changed in the end.
+  std::set<uint64_t> TakeGone() { return std::exchange(gone_, {}); }
+  std::set<uint32_t> TakeReleaseChanges() { return std::exchange(release_changes_, {}); }
   uint32_t map_version() const { return counters_->map_version; }
   // Chunks changed after `since`, by rising version, at most max. Chunks that were deleted are not told.
   std::vector<std::pair<uint64_t, const Chunk*>> Changed(uint32_t since, size_t max) const;
@@ -145,6 +149,8 @@ class Chunks {
   Releases releases_;
   DamageMap damage_;
   uint64_t bad_blocks_ = 0;
+  std::set<uint64_t> gone_;
+  std::set<uint32_t> release_changes_;
   std::vector<std::function<void()>> undo_;  // run backwards
 };
 

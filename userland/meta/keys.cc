@@ -29,6 +29,7 @@ std::string Free(uint64_t first) { return Make('F', first); }
 std::string OpenChunk(uint64_t session, uint64_t chunk) { return Make('W', session, chunk); }
 std::string Releasing(uint32_t target, uint64_t offset) { return Writer().U8('R').U32(target).U64(offset).Take(); }
 std::string Damage(uint64_t chunk, uint32_t target) { return Writer().U8('B').U64(chunk).U32(target).Take(); }
+std::string Scrub() { return Make('V'); }
 std::string Removed(std::string_view uuid) { return Writer().U8('Z').Raw(uuid).Take(); }
 
 bool Parse(std::string_view key, uint64_t* a) {

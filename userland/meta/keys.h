@@ -4,7 +4,8 @@
 // of the numbers and a scan meets them sorted.
 //
 //   key        := superblock | pool | counters | inode | dirent | cookie | extent | chunk | target
-//               | session | slot | orphan | grant | free | open | releasing | damage | removed
+//               | session | slot | orphan | grant | free | open | releasing | damage | scrub
+//               | removed
 //   superblock := 'S'                          format version, cluster name and UUID
 //   pool       := 'P'                          geometry; absent: no pool has been formed
 //   counters   := 'X'                          next inode, next session, map's version, ...
@@ -23,6 +24,7 @@
 //   open       := 'W' session:u64 chunk:u64    chunk that the client may be writing to
 //   releasing  := 'R' target:u32 offset:u64    place that its target has still to let go of
 //   damage     := 'B' chunk:u64 target:u32     blocks of a copy that failed their checksum
+//   scrub      := 'V'                          how far the background scrub is
 //   removed    := 'Z' uuid[16]                 target that was given up for lost
 //
 // Values are described in records.h.
@@ -51,6 +53,7 @@ std::string Free(uint64_t first);
 std::string OpenChunk(uint64_t session, uint64_t chunk);
 std::string Releasing(uint32_t target, uint64_t offset);
 std::string Damage(uint64_t chunk, uint32_t target);
+std::string Scrub();
 std::string Removed(std::string_view uuid);
 
 // The numbers behind the first byte of a key that has `count` of them; false: it is malformed.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// StateMachine: forming the pool, showing it, and what targets report.
+// StateMachine: forming the pool, and showing it.
 #include <algorithm>
 #include <bit>
 #include <cerrno>
@@ -14,6 +14,8 @@ namespace {
 
 constexpr uint64_t kChunkBytesDefault = 64 << 20;
 constexpr uint64_t kChunkBytesMax = 4ULL << 30;
+constexpr uint64_t kScrubBytesPerSecond = 64 << 20;
+constexpr uint32_t kScrubIntervalSeconds = 7 * 24 * 3600;
 
 }  // namespace
 
@@ -79,11 +81,52 @@ Result<idl::PoolStatus> StateMachine::CreatePool(const idl::CreatePoolArgs& args
   PoolRecord pool;
   pool.copies = static_cast<uint32_t>(copies);
   pool.chunk_blocks = chunk_blocks;
+  pool.scrub_bytes_per_s = kScrubBytesPerSecond;
+  pool.scrub_interval_s = kScrubIntervalSeconds;
   chunks_.Format(pool);
+  targets_.SetChunkBytes(pool.chunk_bytes());
   names_.Format(now_.wall_ns, pool.copies);
+  upkeep_.OnFormed(now_.wall_ns / 1'000'000'000);
   LogInfo("pool formed: {} targets, {} copies, {} chunks of {}", chosen->size(), copies, chunks,
           FormatBytes(chunk_bytes));
   return PoolStatus();
+}
+
+void StateMachine::DescribeTargets(std::vector<idl::TargetInfo>* out) const {
+  uint64_t chunk_bytes = chunks_.pool().chunk_bytes();
+  for (const auto& [uuid, target] : targets_.all()) {
+    idl::TargetInfo& info = out->emplace_back();
+    info.id = static_cast<int32_t>(target.id);
+    info.uuid = ToBytes(uuid);
+    info.name = target.record.name;
+    info.host = target.record.host;
+    info.port = static_cast<int32_t>(target.record.port);
+    info.capacity_bytes = static_cast<int64_t>(target.record.capacity_bytes);
+    info.used_bytes = static_cast<int64_t>(target.id == 0 ? 0 : chunks_.used_places(target.id) * chunk_bytes);
+    info.stale_bytes = static_cast<int64_t>(target.id == 0 ? 0 : chunks_.unsynced(target.id) * chunk_bytes);
+    info.weight = static_cast<int32_t>(target.record.weight);
+    info.zone = target.record.zone;
+    info.up = target.up;
+    info.heartbeat_age_ms = now_.mono_ms - target.heartbeat_at_ms;
+    info.queue_depth = target.queue_depth;
+    info.load = target.load;
+    info.device_latency_us = target.device_latency_us;
+    info.joined = target.id != 0 && target.joined;
+    if (target.id != 0) info.state = target.record.draining ? idl::TargetState::DRAINING : idl::TargetState::ACTIVE;
+  }
+  std::ranges::sort(*out, {}, &idl::TargetInfo::name);
+}
+
+void StateMachine::DescribeSessions(std::vector<idl::SessionInfo>* out) const {
+  for (const auto& [id, session] : sessions_.all()) {
+    idl::SessionInfo& info = out->emplace_back();
+    info.id = static_cast<int64_t>(id);
+    info.host = session.record.host;
+    info.age_ms = (now_.wall_ns - session.record.opened_ns) / 1'000'000;
+    info.renewed_ms = now_.mono_ms - session.renewed_ms;
+    info.granted_blocks = static_cast<int64_t>(space_.granted_blocks(id));
+    info.open_chunks = static_cast<int64_t>(open_chunks_.of(id).size());
+  }
 }
 
 idl::PoolStatus StateMachine::PoolStatus() const {
@@ -105,44 +148,15 @@ idl::PoolStatus StateMachine::PoolStatus() const {
   out.chunks_lost = static_cast<int64_t>(chunks_.lost().size());
   out.bad_blocks = static_cast<int64_t>(chunks_.bad_blocks());
   out.files = static_cast<int64_t>(counters_.inodes);
-  for (const auto& [uuid, target] : targets_.all()) {
-    idl::TargetInfo& info = out.targets.emplace_back();
-    info.id = static_cast<int32_t>(target.id);
-    info.uuid = ToBytes(uuid);
-    info.name = target.record.name;
-    info.host = target.record.host;
-    info.port = static_cast<int32_t>(target.record.port);
-    info.capacity_bytes = static_cast<int64_t>(target.record.capacity_bytes);
-    info.used_bytes = static_cast<int64_t>(target.id == 0 ? 0 : chunks_.used_places(target.id) * chunk_bytes);
-    info.stale_bytes = static_cast<int64_t>(target.id == 0 ? 0 : chunks_.unsynced(target.id) * chunk_bytes);
-    info.weight = static_cast<int32_t>(target.record.weight);
-    info.zone = target.record.zone;
-    info.up = target.up;
-    info.heartbeat_age_ms = now_.mono_ms - target.heartbeat_at_ms;
-    info.queue_depth = target.queue_depth;
-    info.load = target.load;
-  }
-  std::ranges::sort(out.targets, {}, &idl::TargetInfo::name);
-  for (const auto& [id, session] : sessions_.all()) {
-    idl::SessionInfo& info = out.sessions.emplace_back();
-    info.id = static_cast<int64_t>(id);
-    info.host = session.record.host;
-    info.age_ms = (now_.wall_ns - session.record.opened_ns) / 1'000'000;
-    info.renewed_ms = now_.mono_ms - session.renewed_ms;
-    info.granted_blocks = static_cast<int64_t>(space_.granted_blocks(id));
-    info.open_chunks = static_cast<int64_t>(open_chunks_.of(id).size());
-  }
+  DescribeTargets(&out.targets);
+  DescribeSessions(&out.sessions);
+  out.tasks = upkeep_.Tasks(now_.mono_ms);
+  out.settings.__set_copies(out.copies);
+  out.settings.__set_resync_bytes_per_s(static_cast<int64_t>(chunks_.pool().resync_bytes_per_s));
+  out.settings.__set_scrub_bytes_per_s(static_cast<int64_t>(chunks_.pool().scrub_bytes_per_s));
+  out.settings.__set_scrub_interval_s(static_cast<int32_t>(chunks_.pool().scrub_interval_s));
+  out.scrubbed_s = upkeep_.scrubbed_s();
   return out;
-}
-
-Result<idl::TargetOrders> StateMachine::RegisterTarget(const idl::RegisterTargetArgs& args) {
-  return targets_.Register(args, now_.mono_ms);
-}
-
-Result<idl::TargetOrders> StateMachine::Heartbeat(const std::string& uuid, const idl::TargetReport& report, int64_t) {
-  Result<Uuid> parsed = UuidFromBytes(uuid);
-  if (!parsed.ok()) return parsed.status().Annotate("target");
-  return targets_.Heartbeat(*parsed, report, now_.mono_ms);
 }
 
 }  // namespace weft

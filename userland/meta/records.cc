@@ -173,6 +173,18 @@ bool Chunk::Decode(std::string_view bytes, Chunk* out) {
   return in.Finish() && good;
 }
 
+std::string ScrubRecord::Encode() const {
+  return Writer().U8(active ? 1 : 0).U64(next).I64(began_s).I64(ended_s).Take();
+}
+bool ScrubRecord::Decode(std::string_view bytes, ScrubRecord* out) {
+  Reader in(bytes);
+  out->active = in.U8() != 0;
+  out->next = in.U64();
+  out->began_s = in.I64();
+  out->ended_s = in.I64();
+  return in.Finish();
+}
+
 std::string ReleaseRecord::Encode() const { return Writer().U32(version).U64(chunk).Take(); }
 bool ReleaseRecord::Decode(std::string_view bytes, ReleaseRecord* out) {
   Reader in(bytes);

@@ -20,6 +20,7 @@
 //   target     := uuid[16] name:string host:string port:u32 capacity:u64 weight:u32 zone:string
 //                 draining:u8 instance:u64
 //   releasing  := version:u32 chunk:u64
+//   scrub      := active:u8 next:u64 began_s:i64 ended_s:i64
 //   damage     := block:u32 ... (rising, at least one)
 //   session    := client[16] opened_ns:i64 host:string
 //   slot       := seq:u64 reply (Thrift compact, the rest)
@@ -161,6 +162,17 @@ struct Chunk {
   bool operator==(const Chunk&) const = default;
   std::string Encode() const;
   static bool Decode(std::string_view bytes, Chunk* out);
+};
+
+// How far the background scrub is.
+struct ScrubRecord {
+  bool active = false;
+  uint64_t next = 0;    // chunks before it have been scrubbed
+  int64_t began_s = 0;  // wall clock; also that of the pool's forming
+  int64_t ended_s = 0;  // of the last whole one; 0: never
+  bool operator==(const ScrubRecord&) const = default;
+  std::string Encode() const;
+  static bool Decode(std::string_view bytes, ScrubRecord* out);
 };
 
 // A place on a target that was a copy and is not free yet.

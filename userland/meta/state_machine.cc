@@ -106,7 +106,8 @@ StateMachine::StateMachine(Store* store, const MetaOptions& options, const Super
       open_chunks_(&tables_),
       space_(&tables_, &chunks_, &open_chunks_, [this] { return PlacementView(); }),
       files_(&tables_, &space_, &counters_),
-      sessions_(&tables_) {}
+      sessions_(&tables_),
+      upkeep_(&tables_, &chunks_, &space_, &targets_, [this] { BeginOperation(); }) {}
 
 Status StateMachine::Load(MetaNow now) {
   now_ = now;
@@ -117,7 +118,9 @@ Status StateMachine::Load(MetaNow now) {
     space_.Load();
   }
   targets_.Load(now.mono_ms, counters_.starts);
+  targets_.SetChunkBytes(chunks_.pool().chunk_bytes());
   sessions_.Load(now.mono_ms);
+  if (chunks_.formed()) upkeep_.Load();
   if (Status status = Commit(); !status.ok()) return status;
   if (chunks_.formed()) {
     LogInfo("cluster '{}': {} inodes, {} blocks used, {} free, {} chunks, {} sessions", options_.cluster,
@@ -152,6 +155,7 @@ void StateMachine::Begin(MetaNow now) {
 }
 
 Status StateMachine::Commit() {
+  upkeep_.Run(now_.mono_ms, now_.wall_ns / 1'000'000'000);
   if (counters_ != stored_counters_) {
     tx_.Put(key::Counters(), counters_.Encode());
     stored_counters_ = counters_;
