@@ -38,7 +38,8 @@ Status Show(const Context& context, const po::variables_map&) {
 Status Set(const Context& context, const po::variables_map& vm) {
   std::string policy = Command::Argument(vm);
   std::unique_ptr<balancer::BpfHost> host = context.world.make_bpf_host();
-  Result<balancer::Change> change = balancer::Balancer(*host, context.world.sysfs).Set(policy);
+  Result<balancer::Change> change =
+      balancer::Balancer(*host, context.world.sysfs, balancer::ChoiceStore(context.world.balancer_dir)).Set(policy);
   if (!change.ok()) return change.status();
   if (change->after == balancer::kBuiltinPolicy && policy != balancer::kBuiltinPolicy) {
     return Error(EPROTO, "policy {} was attached, and detached at once for illegal answers; the kernel log has more",

@@ -65,8 +65,8 @@ Status Serve(const Settings& settings, SignalWaiter* signals) {
   auto backing =
       Backing::Open({.path = settings.backing, .create_bytes = settings.size_bytes, .force = settings.force});
   if (!backing.ok()) return backing.status();
-  auto storage =
-      UringBackend::Create((*backing)->fd(), (*backing)->is_device(), kDataOffset, (*backing)->capacity_bytes());
+  auto storage = UringBackend::Create((*backing)->fd(), (*backing)->is_device(), (*backing)->areas().data,
+                                      (*backing)->capacity_bytes());
   if (!storage.ok()) return storage.status();
   StayResident();
   auto target = rdma::BlockTarget::Create(rdma::RealVerbs(), storage->get(), backing->get(),
