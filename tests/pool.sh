@@ -41,6 +41,21 @@ copies_equal() {
 	step "on the devices: $(tail -n 1 "$SCRATCH/copies")"
 }
 
+# store_copy DIRECTORY: the metadata server's store as of now, for the tools that read it; only in a run with one
+# guest, while nothing is written
+store_copy() {
+	rm -rf "$1"
+	ok sync
+	ok cp -r /var/lib/weft-meta/data "$1"
+}
+
+# where FILE BLOCK: lines "TARGET STATE DEVICE OFFSET_BYTES", one for each copy of that block of a file
+where() {
+	store_copy "$SCRATCH/store"
+	"$TOOLS/copies" locate --data "$SCRATCH/store" --ino "$(stat -c %i "$1")" --block "$2" /run/testbed/target*.disk ||
+		fail "block $2 of $1 is nowhere"
+}
+
 # Loads that check what they read, in $dir, from start_load until stop_load, which fails the scenario when one
 # of them saw an error. "fio": random reads and writes of files; "tree": a tree that is copied and compared.
 load_fio() {
