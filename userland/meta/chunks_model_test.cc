@@ -29,7 +29,7 @@ struct Data {
 
 class ChunksSimulation {
  public:
-  explicit ChunksSimulation(uint64_t seed) : random_(seed) {
+  explicit ChunksSimulation(uint64_t seed) : random_(seed), server_(WithoutUpkeep()) {
     for (uint32_t id = 1; id <= kTargets; ++id) {
       EXPECT_TRUE(server_.Register(Target(id)).ok());
     }

@@ -64,7 +64,7 @@ TEST(RangeMapTest, AgreesWithASetOfBlocks) {
 
 class SpaceTest : public ::testing::Test {
  protected:
-  SpaceTest() { server_.Form(); }
+  SpaceTest() : server_(WithoutUpkeep()) { server_.Form(); }
   void TearDown() override { server_.Check(); }
   idl::Reply Do(const idl::Operation& operation) { return server_.Execute(operation); }
   idl::StatFs StatFs() { return Do(op::StatFs()).statfs; }

@@ -156,7 +156,7 @@ void StateMachine::Begin(MetaNow now) {
 }
 
 Status StateMachine::Commit() {
-  upkeep_.Run(now_.mono_ms, now_.wall_ns / 1'000'000'000);
+  if (options_.upkeep) upkeep_.Run(now_.mono_ms, now_.wall_ns / 1'000'000'000);
   if (counters_ != stored_counters_) {
     tx_.Put(key::Counters(), counters_.Encode());
     stored_counters_ = counters_;
