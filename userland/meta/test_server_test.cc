@@ -61,6 +61,9 @@ void TestServer::Form() {
   ASSERT_TRUE(Register(TargetArgs("t2", 64 << 20)).ok());
   auto pool = CreatePool(2, 4 << 20);
   ASSERT_TRUE(pool.ok()) << pool.status().message();
+  for (std::string name : {"t1", "t2"}) {  // told that they have joined, and knowing it
+    for (int i = 0; i < 2; ++i) ASSERT_TRUE(Heartbeat(TargetArgs(name, 64 << 20)).ok());
+  }
   auto session = OpenSession("c1");
   ASSERT_TRUE(session.ok()) << session.status().message();
   session_ = session->id;
