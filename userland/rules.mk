@@ -41,7 +41,7 @@ LINK_idl      := -lthrift
 LINK_rdma     := -libverbs -lrdmacm
 LINK_balancer := $(LIBBPF_LIBS)
 LINK_meta     := -lrocksdb
-LINK_target   := -luring
+LINK_target   := -luring -lisal
 
 # program: the library whose folder holds NAME_main.cc (dashes become underscores)
 PROGRAMS := weftd weft-meta weft-target weftctl mount.weft

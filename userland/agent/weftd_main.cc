@@ -39,8 +39,9 @@ struct CommandLine {
 po::options_description Options(CommandLine* line) {
   Settings& s = line->settings;
   po::options_description options("weftd: the weftfs agent of one cluster on this host");
-  options.add_options()("meta", po::value(&s.meta), "metadata server, HOST:PORT")("key", po::value(&s.key),
-                                                                                  "file with the cluster key")(
+  options.add_options()("meta", po::value(&s.meta), "metadata server, HOST:PORT")(
+      "key", po::value(&s.key), "file with the cluster key")("zone", po::value(&s.zone),
+                                                             "failure domain of this host, such as a rack")(
       "queues", po::value(&s.queues), "threads for block requests (default: one for each 4 CPUs)")(
       "pool", po::value(&line->pool), "size of the kernel's buffer pool, such as 64MiB (default: the kernel's choice)")(
       "depth", po::value(&s.depth), "unfinished requests, a power of two (default: the kernel's choice)")(
@@ -64,6 +65,7 @@ Result<Settings> Combine(const CommandLine& line) {
   const Settings& given = line.settings;
   if (Given(line.given, "meta")) settings.meta = given.meta;
   if (Given(line.given, "key")) settings.key = given.key;
+  if (Given(line.given, "zone")) settings.zone = given.zone;
   if (Given(line.given, "log-level")) settings.log_level = line.common.log_level;
   if (Given(line.given, "queues")) settings.queues = given.queues;
   if (Given(line.given, "depth")) settings.depth = given.depth;
@@ -114,6 +116,7 @@ Status Serve(const CommandLine& line, const Settings& settings, SignalWaiter* si
                     .pool_bytes = settings.pool_bytes};
   options.meta = *meta;
   options.host = HostName();
+  options.zone = settings.zone;
   options.meta_connections = static_cast<size_t>(settings.meta_connections);
   options.spin = SpinTime(settings);
   options.detect = std::chrono::milliseconds(settings.detect_ms);
