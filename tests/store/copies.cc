@@ -107,9 +107,8 @@ class Checker {
       for (uint64_t block = from; block < end; block++) {
         size_t at = (block - from) * kBlockBytes;
         if (!used[block] || std::memcmp(first.data() + at, other.data() + at, kBlockBytes) == 0) continue;
-        Complain(Error(EIO, "chunk {} block {}: {} (offset {}) and {} (offset {}) differ", index, block,
-                       map_.TargetName(copies[0].target), PoolMap::DeviceOffset(copies[0], block * kBlockBytes),
-                       map_.TargetName(copy.target), PoolMap::DeviceOffset(copy, block * kBlockBytes)));
+        Complain(Error(EIO, "chunk {} block {}: {} and {} differ", index, block, Place(copies[0], block),
+                       Place(copy, block)));
       }
     }
   }
@@ -121,11 +120,17 @@ class Checker {
       return false;
     }
     into->resize((end - from) * kBlockBytes);
-    auto offset = static_cast<off_t>(PoolMap::DeviceOffset(copy, from * kBlockBytes));
+    auto offset = static_cast<off_t>(PoolMap::DeviceOffset(*device, copy, from * kBlockBytes));
     ssize_t got = pread(device->fd, into->data(), into->size(), offset);
     if (got == static_cast<ssize_t>(into->size())) return true;
     Complain(Status::Errno(got < 0 ? errno : EIO, fmt::format("{} at {}", device->path, offset)));
     return false;
+  }
+
+  // For people. The copy's device is there: it was read.
+  std::string Place(const Copy& copy, uint64_t block) {
+    return fmt::format("{} (offset {})", map_.TargetName(copy.target),
+                       PoolMap::DeviceOffset(*map_.DeviceOf(copy.target), copy, block * kBlockBytes));
   }
 
   void Complain(const Status& what) {
@@ -167,9 +172,9 @@ Result<bool> Locate(PoolMap* map, const po::variables_map& vm) {
   if (chunk == map->chunks().end()) return Error(ENOENT, "pool block {} is in no chunk", pool_block);
   for (const Copy& copy : chunk->second.copies) {
     const PoolMap::Device* device = map->DeviceOf(copy.target);
-    std::cout << fmt::format("{} {} {} {}\n", map->TargetName(copy.target), StateName(copy.state),
-                             device != nullptr ? device->path : "-",
-                             PoolMap::DeviceOffset(copy, pool_block % chunk_blocks * kBlockBytes));
+    if (device == nullptr) return Error(ENODEV, "none of the devices is that of {}", map->TargetName(copy.target));
+    std::cout << fmt::format("{} {} {} {}\n", map->TargetName(copy.target), StateName(copy.state), device->path,
+                             PoolMap::DeviceOffset(*device, copy, pool_block % chunk_blocks * kBlockBytes));
   }
   return true;
 }

@@ -23,13 +23,12 @@
 
 namespace weft {
 
-inline constexpr uint64_t kBlockBytes = 4096;
-
 class PoolMap {
  public:
   struct Device {
     std::string path;
     int fd = -1;
+    uint64_t data_offset = 0;  // of the data area
   };
 
   static Result<PoolMap> Open(const std::string& data, const std::vector<std::string>& devices) {
@@ -58,7 +57,10 @@ class PoolMap {
     auto device = devices_.find(it->second.uuid);
     return device == devices_.end() ? nullptr : &device->second;
   }
-  static uint64_t DeviceOffset(const Copy& copy, uint64_t offset) { return target::kDataOffset + copy.offset + offset; }
+  // Where byte `offset` of a chunk is on that device.
+  static uint64_t DeviceOffset(const Device& device, const Copy& copy, uint64_t offset) {
+    return device.data_offset + copy.offset + offset;
+  }
 
   // Visits the records of one table, in the order of their keys.
   template <typename Visit>
@@ -111,6 +113,7 @@ class PoolMap {
         close(device.fd);
         continue;
       }
+      device.data_offset = newest.data_offset;
       devices_[newest.target] = device;
     }
     return {};
