@@ -68,6 +68,12 @@ static ssize_t open_chunks_show(struct kobject *kobj, struct kobj_attribute *att
 	return sysfs_emit(buf, "%d\n", atomic_read(&to_channel(kobj)->open_chunks));
 }
 
+/* what balancer policies and traces call the cluster by */
+static ssize_t number_show(struct kobject *kobj, struct kobj_attribute *attr, char *buf)
+{
+	return sysfs_emit(buf, "%u\n", to_channel(kobj)->number);
+}
+
 static struct kobj_attribute agent_attr = __ATTR_RO(agent);
 static struct kobj_attribute epoch_attr = __ATTR_RO(epoch);
 static struct kobj_attribute session_attr = __ATTR_RO(session);
@@ -76,6 +82,7 @@ static struct kobj_attribute inflight_attr = __ATTR_RO(inflight);
 static struct kobj_attribute bad_completions_attr = __ATTR_RO(bad_completions);
 static struct kobj_attribute stale_marks_attr = __ATTR_RO(stale_marks);
 static struct kobj_attribute open_chunks_attr = __ATTR_RO(open_chunks);
+static struct kobj_attribute number_attr = __ATTR_RO(number);
 
 static struct attribute *channel_attrs[] = {
 	&agent_attr.attr,
@@ -86,6 +93,7 @@ static struct attribute *channel_attrs[] = {
 	&bad_completions_attr.attr,
 	&stale_marks_attr.attr,
 	&open_chunks_attr.attr,
+	&number_attr.attr,
 	NULL
 };
 ATTRIBUTE_GROUPS(channel);

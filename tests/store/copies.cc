@@ -107,8 +107,9 @@ class Checker {
       for (uint64_t block = from; block < end; block++) {
         size_t at = (block - from) * kBlockBytes;
         if (!used[block] || std::memcmp(first.data() + at, other.data() + at, kBlockBytes) == 0) continue;
-        Complain(Error(EIO, "chunk {} block {}: {} and {} differ", index, block, Place(copies[0], block),
-                       Place(copy, block)));
+        Complain(Error(EIO, "chunk {} block {}: {} (offset {}) and {} (offset {}) differ", index, block,
+                       map_.TargetName(copies[0].target), map_.DeviceOffset(copies[0], block * kBlockBytes),
+                       map_.TargetName(copy.target), map_.DeviceOffset(copy, block * kBlockBytes)));
       }
     }
   }
@@ -120,17 +121,11 @@ class Checker {
       return false;
     }
     into->resize((end - from) * kBlockBytes);
-    auto offset = static_cast<off_t>(PoolMap::DeviceOffset(*device, copy, from * kBlockBytes));
+    auto offset = static_cast<off_t>(map_.DeviceOffset(copy, from * kBlockBytes));
     ssize_t got = pread(device->fd, into->data(), into->size(), offset);
     if (got == static_cast<ssize_t>(into->size())) return true;
     Complain(Status::Errno(got < 0 ? errno : EIO, fmt::format("{} at {}", device->path, offset)));
     return false;
-  }
-
-  // For people. The copy's device is there: it was read.
-  std::string Place(const Copy& copy, uint64_t block) {
-    return fmt::format("{} (offset {})", map_.TargetName(copy.target),
-                       PoolMap::DeviceOffset(*map_.DeviceOf(copy.target), copy, block * kBlockBytes));
   }
 
   void Complain(const Status& what) {
@@ -172,9 +167,9 @@ Result<bool> Locate(PoolMap* map, const po::variables_map& vm) {
   if (chunk == map->chunks().end()) return Error(ENOENT, "pool block {} is in no chunk", pool_block);
   for (const Copy& copy : chunk->second.copies) {
     const PoolMap::Device* device = map->DeviceOf(copy.target);
-    if (device == nullptr) return Error(ENODEV, "none of the devices is that of {}", map->TargetName(copy.target));
-    std::cout << fmt::format("{} {} {} {}\n", map->TargetName(copy.target), StateName(copy.state), device->path,
-                             PoolMap::DeviceOffset(*device, copy, pool_block % chunk_blocks * kBlockBytes));
+    std::cout << fmt::format("{} {} {} {}\n", map->TargetName(copy.target), StateName(copy.state),
+                             device != nullptr ? device->path : "-",
+                             device != nullptr ? map->DeviceOffset(copy, pool_block % chunk_blocks * kBlockBytes) : 0);
   }
   return true;
 }

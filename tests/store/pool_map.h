@@ -28,7 +28,7 @@ class PoolMap {
   struct Device {
     std::string path;
     int fd = -1;
-    uint64_t data_offset = 0;  // of the data area
+    uint64_t data_offset = 0;
   };
 
   static Result<PoolMap> Open(const std::string& data, const std::vector<std::string>& devices) {
@@ -57,9 +57,9 @@ class PoolMap {
     auto device = devices_.find(it->second.uuid);
     return device == devices_.end() ? nullptr : &device->second;
   }
-  // Where byte `offset` of a chunk is on that device.
-  static uint64_t DeviceOffset(const Device& device, const Copy& copy, uint64_t offset) {
-    return device.data_offset + copy.offset + offset;
+  // On the device of the copy's target, which is one of those that were named.
+  uint64_t DeviceOffset(const Copy& copy, uint64_t offset) const {
+    return DeviceOf(copy.target)->data_offset + copy.offset + offset;
   }
 
   // Visits the records of one table, in the order of their keys.

@@ -10,6 +10,7 @@
 #include "userland/balancer/policies.h"
 #include "userland/ctl/balancer_view.h"
 #include "userland/ctl/command.h"
+#include "userland/ctl/simulate_commands.h"
 
 namespace weft::ctl {
 namespace {
@@ -63,6 +64,10 @@ constexpr std::array kCommands = {
     Command{"balancer set", "POLICY", "swap the policy under load: a name from the list, or ./MINE.bpf.o", nullptr,
             Set},
     Command{"balancer stats", "", "requests, bytes and latency of each target", nullptr, Stats},
+    Command{"balancer simulate", "TRACE POLICY...", "what a policy would make of a trace, without loading it",
+            AddSimulateOptions, Simulate},
+    Command{"trace record", "FILE", "write down this host's block requests, for balancer simulate", AddRecordOptions,
+            RecordTrace},
 };
 
 }  // namespace

@@ -18,6 +18,7 @@
 #include "userland/balancer/bpf_host.h"
 #include "userland/balancer/choice.h"
 #include "userland/balancer/sysfs.h"
+#include "userland/balancer/trace_recorder.h"
 #include "userland/base/status.h"
 #include "userland/ctl/admin.h"
 #include "userland/ctl/file_copies.h"
@@ -33,6 +34,7 @@ struct World {
   std::string settings_dir = "/etc/weft";  // holds CLUSTER.toml, which weftd and mount.weft read
   std::function<std::unique_ptr<Admin>(const Address&)> make_admin = MakeAdmin;
   std::function<std::unique_ptr<balancer::BpfHost>()> make_bpf_host = balancer::MakeBpfHost;
+  std::function<std::unique_ptr<balancer::TraceSource>()> make_trace_source = balancer::MakeTraceSource;
   balancer::Sysfs sysfs{};
   std::string balancer_dir = balancer::kChoiceDir;  // keeps the policy that was chosen
   std::function<Result<uint32_t>(const std::string& path)> get_copies = GetFileCopies;

@@ -431,14 +431,14 @@ TEST_F(CommandTest, FsckTellsWhatIsLeft) {
 
 TEST_F(CommandTest, BalancerListWorksWithoutTheModule) {
   Json list = RunJson({"balancer", "list"});
-  ASSERT_EQ(list.size(), 2u);
+  ASSERT_EQ(list.size(), 5u);
   EXPECT_TRUE(list[0]["active"].is_null());
   LoadModule("mine");
   list = RunJson({"balancer", "list"});
-  ASSERT_EQ(list.size(), 3u);
+  ASSERT_EQ(list.size(), 6u);
   EXPECT_EQ(list[0]["active"], false);
-  EXPECT_EQ(list[2]["name"], "mine");
-  EXPECT_EQ(list[2]["active"], true);
+  EXPECT_EQ(list[5]["name"], "mine");
+  EXPECT_EQ(list[5]["active"], true);
 }
 
 TEST_F(CommandTest, BalancerShow) {
@@ -453,7 +453,7 @@ TEST_F(CommandTest, BalancerSetTellsWhatTheVerifierSaid) {
   EXPECT_EQ(Run({"balancer", "set", "p2c_latency"}), 1);
   EXPECT_THAT(err.str(), HasSubstr("R1 invalid mem access"));
   EXPECT_EQ(Run({"balancer", "set", "fastest"}), 1);
-  EXPECT_THAT(err.str(), HasSubstr("there are round_robin, p2c_latency"));
+  EXPECT_THAT(err.str(), HasSubstr("there are round_robin, least_inflight, p2c_latency"));
   EXPECT_EQ(Run({"balancer", "set", "round_robin"}), 0);
   EXPECT_EQ(out.str(), "balancer: round_robin -> round_robin\n");
 }
@@ -463,6 +463,9 @@ TEST_F(CommandTest, BalancerStats) {
   EXPECT_EQ(RunJson({"balancer", "stats"}), Json::array());
   WriteFile("weft/targets/1/name", "t1");
   WriteFile("weft/targets/1/stat", "1 2 3 4 5 6 7 8");
+  WriteFile("weft/targets/1/label", "100 0 0");
+  WriteFile("weft/targets/1/read_latency", "4096 3");
+  WriteFile("weft/targets/1/write_latency", "4096 4");
   Json stats = RunJson({"balancer", "stats"});
   EXPECT_EQ(stats[0]["cluster"], "weft");
   EXPECT_EQ(stats[0]["write_bytes"], 6);

@@ -192,10 +192,14 @@ TEST(BalancerViewTest, Counters) {
                              .read_bytes = 40960,
                              .write_bytes = 2 << 20,
                              .errors = 0,
-                             .ewma_latency_ns = 55'000};
+                             .ewma_latency_ns = 55'000,
+                             .read_latency = balancer::LatencyCounts({{65'536, 99}, {131'072, 1}}),
+                             .write_latency = {}};
   EXPECT_EQ(CountersText({t}),
-            "CLUSTER  ID  TARGET  STATE  INFLIGHT  READS  WRITES      READ  WRITTEN  ERRORS  READ LATENCY\n"
-            "weft      1  t1      up            2     10      20  40.0 KiB  2.0 MiB       0       55.0 us\n");
+            "CLUSTER  ID  TARGET  STATE  INFLIGHT  READS  WRITES      READ  WRITTEN  ERRORS  READ p50      p99  WRITE "
+            "p50  p99\n"
+            "weft      1  t1      up            2     10      20  40.0 KiB  2.0 MiB       0   65.5 us  65.5 us         "
+            " -    -\n");
   EXPECT_EQ(CountersJson({t})[0]["ewma_latency_ns"], 55'000);
   EXPECT_THAT(CountersText({}), HasSubstr("no cluster is mounted"));
 }

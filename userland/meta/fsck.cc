@@ -94,7 +94,10 @@ void FsckScan::ReportMalformed(std::string_view key, std::string_view value) {
   // what a session that may still live has: their loss would let data be overwritten.
   if (std::string_view("IDCEFOL").find(table) == std::string_view::npos) return Report("malformed-record", message, {});
   uint64_t ino = 0;
-  if (table == 'I' && !key::Parse(key, &ino)) ino = 0;
+  if (table == 'I') {
+    ++malformed_inodes;
+    if (!key::Parse(key, &ino)) ino = 0;
+  }
   if (table == 'E' && key.size() >= 9) key::Parse(key.substr(0, 9), &ino);
   auto repair = [key = std::string(key), value = std::string(value), ino](FsckFixer& fixer) {
     if (!fixer.Is(key, value)) return false;
@@ -102,7 +105,8 @@ void FsckScan::ReportMalformed(std::string_view key, std::string_view value) {
     if (key.front() == 'I' && fixer.counters().inodes > 0) --fixer.counters().inodes;
     return true;
   };
-  Report("malformed-record", std::move(message), {.ino = ino}, std::move(repair), kMirrored.find(table) != kMirrored.npos);
+  Report("malformed-record", std::move(message), {.ino = ino}, std::move(repair),
+         kMirrored.find(table) != kMirrored.npos);
 }
 
 Result<FsckResult> FsckCheck(StoreReader* reader) {
@@ -111,6 +115,7 @@ Result<FsckResult> FsckCheck(StoreReader* reader) {
   CheckTables(&scan);
   FsckClients(&scan);
   FsckNames(&scan);
+  FsckOrphans(&scan);
   FsckSpace(&scan);
   FsckChunks(&scan);
   FsckCounters(&scan);

@@ -37,8 +37,6 @@ class FsckFixer {
 
   // Blocks that belong to nobody become free. False: some of them belong to somebody by now.
   virtual bool FreeLeaked(uint64_t first, uint64_t blocks) = 0;
-  // A session that does not exist any more gives back what it has.
-  virtual bool DropGrants(uint64_t session) = 0;
 
  private:
   Transaction* const tx_;

@@ -71,6 +71,7 @@ class FsckScan {
   FsckResult& result() { return result_; }
 
   std::set<uint64_t> sessions;  // that exist
+  int64_t malformed_inodes = 0;
 
  private:
   void ReportMalformed(std::string_view key, std::string_view value);
@@ -82,10 +83,11 @@ class FsckScan {
 };
 
 // The checks; each in the file of its name.
-void FsckNames(FsckScan* scan);    // after FsckClients: it needs the orphans
+void FsckClients(FsckScan* scan);  // sessions and slots; first
+void FsckNames(FsckScan* scan);
+void FsckOrphans(FsckScan* scan);  // after FsckNames
 void FsckSpace(FsckScan* scan);    // after FsckNames
 void FsckChunks(FsckScan* scan);
-void FsckClients(FsckScan* scan);
 void FsckCounters(FsckScan* scan);  // last
 
 // Gives findings about an inode its path, in front of the message too.

@@ -236,6 +236,30 @@ TEST_F(SpaceTest, SpareChunksAreDeletedAndTheirPlacesReleased) {
   EXPECT_EQ(*indexes.rbegin(), 23) << "an index does not come again soon";
 }
 
+TEST(SpaceLimitsTest, WhatWasDeletedCanBeWrittenAgainAtOnce) {
+  MemoryStore store;
+  auto machine = *StateMachine::Open(&store, {}, {});
+  machine->Begin({});
+  ASSERT_TRUE(machine->RegisterTarget(TestServer::TargetArgs("t1", 64 << 20)).ok());
+  idl::CreatePoolArgs args;
+  args.chunk_bytes = 1 << 20;
+  ASSERT_TRUE(machine->CreatePool(args).ok());
+  uint64_t session = machine->OpenSession(TestServer::ClientArgs("c"))->id;
+  idl::Request request;
+  for (request.seq = 1; request.seq <= 2; ++request.seq) {
+    request.op = op::Grant(64 * 256, 64);
+    idl::Reply reply = machine->Execute(session, request);
+    ASSERT_EQ(reply.error, 0);
+    EXPECT_EQ(machine->space().free_blocks(1), 0U);
+    for (const idl::Range& range : reply.ranges) {
+      ++request.seq;
+      request.op = op::Release(range.pool_block, range.blocks);
+      ASSERT_EQ(machine->Execute(session, request).error, 0);
+    }
+    EXPECT_EQ(machine->space().free_blocks(1), 64U * 256);
+  }
+}
+
 TEST_F(SpaceTest, AFilesLastBlockFreesItsChunk) {
   int64_t file = Do(op::Create(1, "f", S_IFREG | 0644)).attr.ino;
   std::vector<idl::Extent> extents;

@@ -36,6 +36,7 @@ struct MetaOptions {
   int lease_ms = 30'000;
   TargetTimes targets;
   NamespaceLimits names;
+  SpaceLimits space;
 };
 
 struct MetaNow {
