@@ -105,7 +105,7 @@ std::vector<PlacementTarget> Targets::ForPlacement(uint64_t chunk_bytes) const {
   for (const auto& [uuid, target] : targets_) {
     if (target.id == 0) continue;
     view.push_back({target.id, target.record.capacity_bytes / chunk_bytes, 0, target.record.weight, target.record.zone,
-                    target.up && target.joined, target.record.draining});
+                    target.up, target.record.draining});
   }
   std::ranges::sort(view, {}, &PlacementTarget::id);
   return view;
