@@ -101,6 +101,7 @@ class BlockFixture : public ::testing::Test {
     Status s = initiator_->Submit(kTarget, {.tag = tag,
                                             .op = op,
                                             .flags = flags,
+                                            .chunk_version = chunk_version_,
                                             .offset_bytes = offset,
                                             .length_bytes = length,
                                             .buffer_offset = buffer});
@@ -132,6 +133,7 @@ class BlockFixture : public ::testing::Test {
   std::map<uint64_t, int32_t> results_;
   std::vector<Status> states_;
   uint64_t next_tag_ = 1000000;
+  uint32_t chunk_version_ = 0;  // of what is submitted
 };
 
 }  // namespace weft::rdma

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <map>
+#include <random>
 
 #include "rdma/session_number.h"
 #include "rdma/target_link.h"
@@ -29,8 +30,7 @@ class BlockInitiatorImpl final : public BlockInitiator {
     clock_ = options_.clock ? options_.clock : &steady_clock_;
     host_.options = &options_;
     host_.ports = &ports_;
-    if (!options_.number) session_number_.emplace(options_.session);
-    host_.number = options_.number ? *options_.number : session_number_->value();
+    host_.number = Number();
     host_.now_ms = clock_->NowMs();
   }
   ~BlockInitiatorImpl() override;
@@ -47,6 +47,7 @@ class BlockInitiatorImpl final : public BlockInitiator {
   void OnTargetState(TargetStateCallback callback) override { callback_ = std::move(callback); }
 
  private:
+  uint32_t Number();
   void Watch(int fd);
   void HandleCmEvents();
   size_t HandleCompletions();
@@ -80,6 +81,13 @@ BlockInitiatorImpl::~BlockInitiatorImpl() {
   links_.clear();
   if (timer_fd_ >= 0) close(timer_fd_);
   if (epoll_fd_ >= 0) close(epoll_fd_);
+}
+
+uint32_t BlockInitiatorImpl::Number() {
+  if (options_.number) return *options_.number;
+  if (options_.peer) return std::random_device()();  // no other peer of a target may have it
+  session_number_.emplace(options_.session);
+  return session_number_->value();
 }
 
 Status BlockInitiatorImpl::Open(Verbs* verbs) {
@@ -140,6 +148,9 @@ Status BlockInitiatorImpl::Submit(uint32_t target, const BlockCommand& command) 
   uint32_t data_bytes = command.data_bytes();
   uint32_t length_max = command.op == BlockOp::kRead || command.op == BlockOp::kWrite ? kDataBytesMax : kRangeBytesMax;
   uint8_t flags = command.op == BlockOp::kWrite || command.op == BlockOp::kWriteZeroes ? kBlockFua : 0;
+  if (options_.peer && !command.answered_by_data()) {
+    return Error(EINVAL, "op {} as a peer: READ and CHECKSUMS are possible", static_cast<int>(command.op));
+  }
   if (command.flags & ~flags) return Error(EINVAL, "flags {:#x} of op {}", command.flags, static_cast<int>(command.op));
   if (command.op == BlockOp::kFlush) {
     if (command.length_bytes || command.offset_bytes) return Error(EINVAL, "flush with an offset or a length");
@@ -280,6 +291,7 @@ Status Check(const InitiatorOptions& options) {
   if (options.depth_per_target == 0 || options.depth_per_target >= kDepthMax) {
     return Error(EINVAL, "depth_per_target {}: 1 to {} are possible", options.depth_per_target, kDepthMax - 1);
   }
+  if (options.peer && options.session) return Error(EINVAL, "session {} of a peer: it has none", options.session);
   if (options.detect_ms == 0) return Error(EINVAL, "detect_ms is 0");
   if (options.cluster_key.empty()) return Error(EINVAL, "no cluster key");
   return Status::Ok();

@@ -67,11 +67,12 @@ struct InitiatorOptions {
   void* memory = nullptr;  // registered once per device: the kernel's buffer pool
   size_t memory_bytes = 0;
   uint64_t session = 0;  // fencing epoch, in every command
-  bool peer = false;     // a target that copies chunks: session 0, fenced by chunk versions alone
+  bool peer = false;     // a target that copies chunks: session 0, READ and CHECKSUMS only
   std::vector<uint8_t> cluster_key;
   uint32_t depth_per_target = 128;  // commands in flight; more wait inside
   uint32_t detect_ms = 5000;
-  // Which of the session's initiators this is; none: the lowest number that is free in this process. A
+  // Which of the session's initiators this is; none: the lowest number that is free in this process, for a peer
+  // a random one. A
   // target ends the earlier connection of the same session and number, and waits for its I/O, before it
   // serves a new one: what an agent that died had under way cannot land after what its successor sends.
   std::optional<uint32_t> number = std::nullopt;
@@ -87,8 +88,6 @@ class BlockInitiator {
   // Adds it or takes a new address; connecting starts at once, in the background.
   virtual Status SetTarget(const TargetEndpoint& endpoint) = 0;
   virtual void RemoveTarget(uint32_t id) = 0;  // unfinished commands complete with -EHOSTDOWN
-  // Raises the fence of every target to `session`: what a smaller session still sends is refused.
-  // The session's own connections do this in their handshake; see block_wire.h.
 
   virtual Status Submit(uint32_t target, const BlockCommand& command) = 0;  // ENODEV, EINVAL
   virtual void Kick() = 0;

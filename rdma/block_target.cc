@@ -79,8 +79,10 @@ BlockTargetEngine::~BlockTargetEngine() {
 
 size_t BlockTargetEngine::Poll() {
   size_t work = HandleWorkCompletions();
+  work += ServePlaces();
   backend_->Kick();
   work += HandleBackend();
+  work += ServePlaces();
   FlushSends();
   if (cm_ready_) {
     cm_ready_ = false;
@@ -188,6 +190,7 @@ bool BlockTargetEngine::Arm(int* timeout_ms) {
     port->armed = wake;
   }
   if (HandleWorkCompletions() || !touched_.empty() || !backend_->Arm()) return false;
+  if (options_.places && options_.places->HasReady()) return false;
   *timeout_ms = by_number_.empty() ? -1 : static_cast<int>(kCheckMs);
   return true;
 }

@@ -268,11 +268,17 @@ bool IsKnown(WireOp op) {
     case WireOp::kWriteZeroes:
     case WireOp::kPing:
     case WireOp::kHello:
-      return true;
     case WireOp::kChecksums:
-      break;
+      return true;
   }
   return false;
+}
+
+bool IsAnsweredByData(WireOp op) { return op == WireOp::kRead || op == WireOp::kChecksums; }
+
+uint32_t Capsule::data_bytes() const {
+  if (op == WireOp::kRead || op == WireOp::kWrite) return length;
+  return op == WireOp::kChecksums ? length / kBlockAlign * static_cast<uint32_t>(sizeof(uint32_t)) : 0;
 }
 
 }  // namespace weft::rdma

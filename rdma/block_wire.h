@@ -9,7 +9,7 @@
 //
 //   connect  := magic:u32 "WEFB"  version:u16  flags:u16  session:u64  target-uuid:16 (zero: whoever answers)
 //               client-nonce:16  depth:u16 (credits wanted)  reserved:u16  number:u32            56 bytes
-//   flags    := PEER: the initiator is a target that copies chunks (session 0)
+//   flags    := PEER: the initiator is a target that copies chunks: session 0, sends READ, CHECKSUMS and PING only
 //   accept   := magic:u32 "WEFB"  version:u16  flags:u16=0  depth:u16 (credits granted)  reserved:u16
 //               inline-max:u32  capacity:u64 (data area)  target-uuid:16  target-nonce:16
 //               incarnation:u64  target-proof:32                                             96 bytes
@@ -18,7 +18,8 @@
 //   target-proof := HMAC-SHA256(cluster key, "weft block target" connect accept-without-proof)
 //   client-proof := HMAC-SHA256(cluster key, "weft block client" connect accept)
 //
-// `number` tells the connections of one session, or of one peer, apart (one per thread of an agent). The
+// `number` tells the connections of one session apart (one per thread of an agent). Those of peers are told apart
+// by it alone: it is random, and the same for all connections that one initiator of a peer makes. The
 // incarnation is not 0 and changes when writes that were acknowledged and not flushed may have been lost:
 // when the target's host was started anew, not when its process was. The connection manager may pad private data with
 // zeroes to its own maximum; a shorter one is refused.
@@ -51,13 +52,16 @@
 // Of each place the target keeps the highest chunk version that a command named, durably, before it
 // executes that command, and answers -ESTALE to smaller ones. A command that raises the version is executed
 // when no command with a smaller one is under way there. So who reads a copy under a new version knows that
-// nothing is written to it any more by somebody who does not know of that version.
+// nothing is written to it any more by somebody who does not know of that version. No chunk has version 0: READ
+// and CHECKSUMS with it look at what is there, whatever its version (tools and tests do); others are refused.
 //
 // The fence is the session: HELLO raises the highest session that the target has
 // seen (kept in its label); a smaller one is refused when it connects, answered with -ESTALE in
 // commands, and its connections are closed. HELLO is answered only when no I/O is under way any more
 // from connections that it replaces: those of smaller sessions, and the one of the same session and
-// number. So a write of a broken connection never lands after one that was sent again.
+// number. So a write of a broken connection never lands after one that was sent again. Peers are neither fenced
+// nor do they fence; they change nothing, and chunk versions tell what they may read. A peer's connection replaces
+// the one of a peer with the same number.
 //
 // Answers of the target: one for each capsule, in any order. That of a READ that succeeded is its data: an
 // RDMA WRITE of all of it, whose immediate is the low half of the tag (so one packet, acknowledgement and
@@ -165,6 +169,9 @@ struct Capsule {
   uint32_t rkey = 0;
   uint32_t chunk_version = 0;
   std::array<uint8_t, kProofBytes> proof{};  // kHello
+
+  // That move between the target and address/rkey, or lie in the message. Of a capsule that was decoded.
+  uint32_t data_bytes() const;
 };
 
 struct Completion {
@@ -189,6 +196,7 @@ Status Decode(std::span<const uint8_t> in, Reject* out);
 const char* Decode(std::span<const uint8_t, kCapsuleBytes> in, size_t data_bytes, uint32_t inline_max, Capsule* out);
 const char* Decode(std::span<const uint8_t> message, Completion* out);
 bool IsKnown(WireOp op);
+bool IsAnsweredByData(WireOp op);
 
 using Proof = std::array<uint8_t, kProofBytes>;
 Proof TargetProof(std::span<const uint8_t> key, std::span<const uint8_t, kConnectBytes> connect,

@@ -134,6 +134,54 @@ TEST(BlockWire, InlineWrite) {
   EXPECT_NE(Check(c, 4096), nullptr);
 }
 
+TEST(BlockWire, Checksums) {
+  Capsule c{.op = WireOp::kChecksums, .length = kRangeBytesMax, .offset = 4096, .address = 1, .rkey = 2};
+  EXPECT_EQ(Check(c), nullptr);
+  EXPECT_EQ(c.data_bytes(), kDataBytesMax) << "the most that an answer has";
+  EXPECT_TRUE(IsKnown(c.op));
+  EXPECT_TRUE(IsAnsweredByData(c.op));
+  c.length = 8192;
+  EXPECT_EQ(c.data_bytes(), 8U);
+  EXPECT_STREQ(Check(c, 8), "message length");
+  for (uint32_t length : {0U, 4095U, kRangeBytesMax + kBlockAlign}) {
+    c.length = length;
+    EXPECT_STREQ(Check(c), "length") << length;
+  }
+  c.length = 4096;
+  for (uint8_t flags : {kWireFua, kWireInline, uint8_t{0x80}}) {
+    c.flags = flags;
+    EXPECT_STREQ(Check(c), "flags") << int{flags};
+  }
+  c.flags = 0;
+  c.offset = 1;
+  EXPECT_STREQ(Check(c), "offset");
+  c.offset = 0;
+  c.address = 0;
+  EXPECT_STREQ(Check(c), "address");
+}
+
+TEST(BlockWire, PeersHaveNoSession) {
+  std::array<uint8_t, kConnectBytes> bytes;
+  Connect out;
+  Encode(Connect{.flags = kConnectPeer, .depth = 4, .number = 77}, bytes);
+  ASSERT_TRUE(Decode(bytes, &out).ok());
+  EXPECT_EQ(out.flags, kConnectPeer);
+  EXPECT_EQ(out.number, 77U);
+  Encode(Connect{.flags = kConnectPeer, .session = 1, .depth = 4}, bytes);
+  EXPECT_NE(Decode(bytes, &out).message().find("session 1"), std::string::npos);
+  for (uint16_t flags : {0x0002, 0x0003, 0x8000}) {
+    Encode(Connect{.flags = flags, .depth = 4}, bytes);
+    EXPECT_EQ(Decode(bytes, &out).code(), EPROTO) << flags;
+  }
+}
+
+TEST(BlockWire, AnIncarnationOfZeroIsRefused) {
+  std::array<uint8_t, kAcceptBytes> bytes;
+  Encode(Accept{.depth = 4}, bytes);
+  Accept out;
+  EXPECT_NE(Decode(bytes, &out).message().find("incarnation"), std::string::npos);
+}
+
 TEST(BlockWire, OpsWithoutData) {
   EXPECT_EQ(Check({.op = WireOp::kFlush}), nullptr);
   EXPECT_EQ(Check({.op = WireOp::kPing}), nullptr);

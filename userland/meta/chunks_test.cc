@@ -16,7 +16,7 @@ constexpr int64_t kMiB = 1 << 20;
 // Three targets of 16 places of 1 MiB, two copies; chunk 0 is on targets 1 and 2.
 class ChunksTest : public ::testing::Test {
  protected:
-  ChunksTest() {
+  ChunksTest() : server_(WithoutUpkeep()) {
     for (std::string name : {"t1", "t2", "t3"}) {
       EXPECT_TRUE(server_.Register(TestServer::TargetArgs(name, 16 * kMiB)).ok());
     }

@@ -115,19 +115,30 @@ constexpr uint64_t kSlots = 1000;
 constexpr uint32_t kCopies = 3;
 constexpr size_t kChunks = 25'000;
 
-// 1,000 targets of four weights in zones of 25; chunks are held as indices of targets.
+struct LargePool {
+  std::vector<PlacementTarget> targets;
+  std::vector<std::vector<size_t>> chunks;  // indices of targets
+};
+
+// 1,000 targets of four weights in zones of 25, filled.
+LargePool MakeLargePool() {
+  LargePool pool;
+  for (uint32_t i = 0; i < kTargets; ++i) {
+    pool.targets.push_back({i + 1, kSlots, 0, 50 + 50 * (i % 4), "zone" + std::to_string(i / 25)});
+  }
+  for (size_t i = 0; i < kChunks; ++i) {
+    pool.chunks.push_back(PlaceChunk(pool.targets, kCopies, kChunks - i));
+    for (size_t at : pool.chunks.back()) ++pool.targets[at].used;
+  }
+  return pool;
+}
+
 class LargePoolTest : public ::testing::Test {
  protected:
   LargePoolTest() {
-    targets_ = Make({});
-    for (uint32_t i = 0; i < kTargets; ++i) {
-      targets_.push_back({i + 1, kSlots, 0, 50 + 50 * (i % 4), "zone" + std::to_string(i / 25)});
-    }
-    for (size_t i = 0; i < kChunks; ++i) Add(PlaceChunk(targets_, kCopies, kChunks - i));
-  }
-  void Add(const std::vector<size_t>& chosen) {
-    for (size_t at : chosen) ++targets_[at].used;
-    chunks_.push_back(chosen);
+    static const LargePool pool = MakeLargePool();  // once: it takes a while
+    targets_ = pool.targets;
+    chunks_ = pool.chunks;
   }
   // Each within 5 % of its share by weight.
   void ExpectEven() const {

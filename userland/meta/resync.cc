@@ -9,12 +9,12 @@
 namespace weft {
 namespace {
 
-constexpr int kStepsPerBatch = 256;   // chunks that are looked at
-constexpr int kActionsPerChunk = 8;   // at a time; each is a step towards a whole chunk, so they end
-constexpr size_t kWokenPerLine = 8;   // when a turn is free: some of them may still have to wait, for a source
-constexpr int64_t kRetryMs = 1000;    // after a job has failed; doubles
+constexpr int kStepsPerBatch = 256;  // chunks that are looked at
+constexpr int kActionsPerChunk = 8;  // at a time; each is a step towards a whole chunk, so they end
+constexpr size_t kWokenPerLine = 8;  // when a turn is free: some of them may still have to wait, for a source
+constexpr int64_t kRetryMs = 1000;   // after a job has failed; doubles
 constexpr int64_t kRetryMsMax = 60'000;
-constexpr int64_t kLifeMs = 500;      // how often a target whose copy went stale is looked at for signs of life
+constexpr int64_t kLifeMs = 500;  // how often a target whose copy went stale is looked at for signs of life
 
 }  // namespace
 
@@ -113,8 +113,7 @@ void Resync::OnProgress(uint32_t target, const idl::JobProgress& progress) {
 void Resync::OnFinished(uint32_t target, const idl::JobResult& result) {
   auto index = static_cast<uint64_t>(result.chunk);
   auto it = jobs_.find(index);
-  if (it == jobs_.end() || it->second.target != target ||
-      it->second.version != static_cast<uint32_t>(result.version))
+  if (it == jobs_.end() || it->second.target != target || it->second.version != static_cast<uint32_t>(result.version))
     return;
   CopyJob& job = it->second;
   if (result.error == 0) {
@@ -370,9 +369,8 @@ int Resync::Carry(uint64_t index, const Chunk& chunk, const ChunkPlan& plan) {
 // The chunk needs nothing, or has to wait.
 void Resync::Stand(uint64_t index, const Chunk& chunk, const ChunkPlan& plan) {
   if (plan.wait == Wait::kNothing) return;
-  auto stale = std::ranges::find_if(chunk.copies, [this](const Copy& copy) {
-    return copy.state == CopyState::kStale && Stays(copy, members_);
-  });
+  auto stale = std::ranges::find_if(
+      chunk.copies, [this](const Copy& copy) { return copy.state == CopyState::kStale && Stays(copy, members_); });
   bool added = stale == chunk.copies.end();
   waits_[Why(chunk, added ? 0 : stale->target, added)] = plan.wait;
   if (plan.wait == Wait::kTurn || plan.wait == Wait::kRoom) {

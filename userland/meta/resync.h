@@ -146,7 +146,7 @@ class Resync {
   std::map<uint64_t, int64_t> changed_ms_;   // of chunks with stale copies
   bool turns_ = false;                       // a job has ended
   bool room_ = false;
-  bool moves_wanted_ = false;                // rebalance: something has changed since no move was found
+  bool moves_wanted_ = false;  // rebalance: something has changed since no move was found
   Members members_;
   int64_t now_ms_ = 0;
 

@@ -210,6 +210,14 @@ TEST(StoreTest, EveryDamagedRecordIsNoticedOrHarmless) {
   int64_t file = server.Execute(op::Create(dir, "f", S_IFREG | 0644)).attr.ino;
   int64_t first = server.Execute(op::Grant(100, 2)).ranges.at(0).pool_block;
   ASSERT_EQ(server.Execute(op::Commit(file, {op::MakeExtent(0, first, 10)})).error, 0);
+  server.RunOnChunks([](Chunks& chunks) {
+    EXPECT_EQ(chunks.AddDamage(0, 1, {3, 4}), 0);
+    EXPECT_EQ(chunks.DropCopy(1, 2, true), 0);
+    return 0;
+  });
+  std::string tables;
+  for (const auto& [key, value] : server.store().contents()) tables += key[0];
+  for (char table : std::string("BCDEFGIKLNPRSTWX")) EXPECT_NE(tables.find(table), std::string::npos) << table;
   for (const auto& [key, value] : std::map(server.store().contents())) {
     MemoryStore damaged = server.store();
     ASSERT_TRUE(damaged.Commit({{key, value.substr(0, value.size() / 2) + "\xff"}}).ok());

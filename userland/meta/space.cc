@@ -71,12 +71,8 @@ bool Space::AllFree(uint64_t chunk) const {
   return it != chunk_free_.end() && it->second.blocks == chunks_->pool().chunk_blocks;
 }
 
-size_t Space::SpareChunks(const Class& of) const {
-  size_t spare = 0;
-  for (auto it = of.by_free.rbegin(); it != of.by_free.rend() && it->first == chunks_->pool().chunk_blocks; ++it) {
-    if (++spare > kSpareChunksMax) break;
-  }
-  return spare;
+uint64_t Space::SpareChunksMax() const {
+  return std::max<uint64_t>(limits_.spare_blocks / chunks_->pool().chunk_blocks, kSpreadChunks);
 }
 
 // ---- primitives: each changes the mirror, the store and the undo log ----------------------------
@@ -99,9 +95,11 @@ void Space::CountFree(BlockRange range, bool add) {
     FreeOf& free = chunk_free_.at(chunk);
     Class& of = classes_[free.copies];
     if (free.blocks > 0) of.by_free.erase(Key(chunk));
+    if (free.blocks == chunk_blocks) --of.spare;
     free.blocks += add ? part : -part;
     of.free += add ? part : -part;
     if (free.blocks > 0) of.by_free.insert(Key(chunk));
+    if (free.blocks == chunk_blocks) ++of.spare;
     range.first += part;
     range.blocks -= part;
   }
@@ -216,7 +214,7 @@ void Space::Trim(BlockRange range) {
   uint64_t chunk_blocks = chunks_->pool().chunk_blocks;
   for (uint64_t chunk = range.first / chunk_blocks; chunk <= (range.first + range.blocks - 1) / chunk_blocks; ++chunk) {
     if (!AllFree(chunk)) continue;
-    if (chunks_->Find(chunk)->Lost() || SpareChunks(classes_[chunk_free_.at(chunk).copies]) > kSpareChunksMax) {
+    if (chunks_->Find(chunk)->Lost() || classes_[chunk_free_.at(chunk).copies].spare > SpareChunksMax()) {
       Delete(chunk);
     }
   }

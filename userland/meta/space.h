@@ -31,8 +31,13 @@ namespace weft {
 inline constexpr size_t kSpreadChunks = 8;        // chunks that a grant draws from, when there are as many
 inline constexpr uint64_t kShareBlocksMin = 256;  // of a grant from one chunk, if so many are wanted
 inline constexpr uint64_t kGrantBlocksMax = 1 << 18;
-inline constexpr size_t kFitSearchMax = 64;               // free ranges of a chunk that are looked at
-inline constexpr size_t kSpareChunksMax = kSpreadChunks;  // of a class, that are kept although all is free
+inline constexpr size_t kFitSearchMax = 64;  // free ranges of a chunk that are looked at
+
+// Chunks of a class that are kept although all of them is free, so that what is deleted can be written again
+// at once: so many blocks of them, but at least kSpreadChunks. Tests lower it.
+struct SpaceLimits {
+  uint64_t spare_blocks = kGrantBlocksMax;
+};
 
 struct BlockRange {
   uint64_t first = 0;
@@ -44,8 +49,8 @@ class Space {
   // What placement may use now, with the places that are used.
   using TargetsView = std::function<std::vector<PlacementTarget>()>;
 
-  Space(Tables* tables, Chunks* chunks, OpenChunks* open_chunks, TargetsView targets)
-      : tables_(tables), chunks_(chunks), open_chunks_(open_chunks), targets_(std::move(targets)) {}
+  Space(Tables* tables, Chunks* chunks, OpenChunks* open_chunks, TargetsView targets, SpaceLimits limits)
+      : tables_(tables), chunks_(chunks), open_chunks_(open_chunks), targets_(std::move(targets)), limits_(limits) {}
 
   // Reads the mirrors from the store, after Chunks and OpenChunks.
   void Load();
@@ -94,6 +99,7 @@ class Space {
   struct Class {
     std::set<std::pair<uint64_t, uint64_t>> by_free;  // (free blocks, chunk), those with any
     uint64_t free = 0;
+    uint64_t spare = 0;            // chunks of which all is free
     std::vector<uint64_t> active;  // chunks that grants come from now: they stay until used up, so that
     size_t next_active = 0;        // consecutive grants continue each other
   };
@@ -109,7 +115,7 @@ class Space {
   RangeMap::Sink FreeSink();
   RangeMap::Sink GrantSink(uint64_t session);
   std::pair<uint64_t, uint64_t> Key(uint64_t chunk) const { return {chunk_free_.at(chunk).blocks, chunk}; }
-  size_t SpareChunks(const Class& of) const;
+  uint64_t SpareChunksMax() const;
 
   bool MakeChunk(uint32_t copies, const std::vector<PlacementTarget>& targets);
   void RefillActive(uint32_t copies);
@@ -121,6 +127,7 @@ class Space {
   Chunks* const chunks_;
   OpenChunks* const open_chunks_;
   const TargetsView targets_;
+  const SpaceLimits limits_;
   RangeMap free_;
   std::map<uint64_t, RangeMap> granted_;  // by session
   uint64_t granted_total_ = 0;

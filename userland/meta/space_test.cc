@@ -2,6 +2,7 @@
 #include <cerrno>
 #include <random>
 #include <set>
+#include <sys/stat.h>
 
 #include "userland/meta/test_server.h"
 
@@ -63,7 +64,7 @@ TEST(RangeMapTest, AgreesWithASetOfBlocks) {
 
 class SpaceTest : public ::testing::Test {
  protected:
-  SpaceTest() { server_.Form(); }
+  SpaceTest() : server_(WithoutUpkeep()) { server_.Form(); }
   void TearDown() override { server_.Check(); }
   idl::Reply Do(const idl::Operation& operation) { return server_.Execute(operation); }
   idl::StatFs StatFs() { return Do(op::StatFs()).statfs; }
@@ -183,6 +184,145 @@ TEST_F(SpaceTest, ChunksAreMadeWhenGranted) {
   EXPECT_EQ(Do(op::GetChunks(3, 2)).chunks.at(1).index, 4);
   EXPECT_EQ(Do(op::GetChunks(-1, 2)).error, EINVAL);
   EXPECT_EQ(Do(op::GetChunks(0, 0)).error, EINVAL);
+}
+
+TEST_F(SpaceTest, GrantsAreOfTheClassThatWasAskedFor) {
+  EXPECT_EQ(Do(op::Grant(1, 1, -1)).error, EINVAL);
+  EXPECT_EQ(Do(op::Grant(1, 1, 5)).error, EINVAL);
+  EXPECT_EQ(Do(op::Grant(1, 1, 3)).error, ENOSPC) << "there are two targets";
+  const Chunks& chunks = server_.machine().chunks();
+  for (int copies : {1, 2, 0}) {
+    idl::Reply reply = Do(op::Grant(3000, 4, copies));
+    ASSERT_EQ(reply.error, 0);
+    for (const idl::Range& range : reply.ranges) {
+      const Chunk& chunk = *chunks.Find(static_cast<uint64_t>(range.pool_block / kChunkBlocks));
+      EXPECT_EQ(chunk.copies_wanted, copies == 0 ? 2U : static_cast<uint32_t>(copies));
+      EXPECT_EQ(chunk.copies.size(), chunk.copies_wanted);
+    }
+  }
+}
+
+TEST_F(SpaceTest, WhatCanBeStoredCountsThePoolsCopies) {
+  idl::StatFs empty = StatFs();
+  EXPECT_EQ(empty.blocks, kPoolBlocks);
+  ASSERT_EQ(Do(op::Grant(kChunkBlocks, 1, 1)).error, 0);
+  EXPECT_EQ(server_.machine().chunks().all().size(), 8U) << "of one copy";
+  EXPECT_EQ(StatFs().free_blocks, kPoolBlocks - 4 * kChunkBlocks) << "two of them take the place of one of two copies";
+  EXPECT_EQ(StatFs().blocks, StatFs().free_blocks + StatFs().granted_blocks);
+  EXPECT_EQ(server_.machine().space().free_blocks(1), 31U * kChunkBlocks);
+}
+
+TEST_F(SpaceTest, SpareChunksAreDeletedAndTheirPlacesReleased) {
+  std::vector<idl::Range> all;
+  for (idl::Reply reply = Do(op::Grant(4096, 8)); reply.error == 0; reply = Do(op::Grant(4096, 8))) {
+    all.insert(all.end(), reply.ranges.begin(), reply.ranges.end());
+  }
+  const StateMachine& machine = server_.machine();
+  ASSERT_EQ(machine.chunks().all().size(), 16U);
+  for (const idl::Range& range : all) ASSERT_EQ(Do(op::Release(range.pool_block, range.blocks)).error, 0);
+  EXPECT_EQ(machine.chunks().all().size(), 8U) << "some are kept for the next grant";
+  EXPECT_EQ(machine.open_chunks().of(server_.session()).size(), 8U);
+  EXPECT_EQ(machine.chunks().used_places(1), 16U) << "until the target has let go of them";
+  EXPECT_EQ(StatFs().free_blocks, 8 * kChunkBlocks);
+  server_.Check();
+  server_.FinishReleases();
+  EXPECT_EQ(machine.chunks().used_places(1), 8U);
+  EXPECT_EQ(StatFs().free_blocks, kPoolBlocks);
+  std::set<int64_t> indexes;
+  for (idl::Reply reply = Do(op::Grant(4096, 8)); reply.error == 0; reply = Do(op::Grant(4096, 8))) {
+    for (const idl::Range& range : reply.ranges) indexes.insert(range.pool_block / kChunkBlocks);
+  }
+  EXPECT_EQ(indexes.size(), 16U);
+  EXPECT_EQ(*indexes.rbegin(), 23) << "an index does not come again soon";
+}
+
+TEST(SpaceLimitsTest, WhatWasDeletedCanBeWrittenAgainAtOnce) {
+  MemoryStore store;
+  auto machine = *StateMachine::Open(&store, {}, {});
+  machine->Begin({});
+  ASSERT_TRUE(machine->RegisterTarget(TestServer::TargetArgs("t1", 64 << 20)).ok());
+  idl::CreatePoolArgs args;
+  args.chunk_bytes = 1 << 20;
+  ASSERT_TRUE(machine->CreatePool(args).ok());
+  uint64_t session = machine->OpenSession(TestServer::ClientArgs("c"))->id;
+  idl::Request request;
+  for (request.seq = 1; request.seq <= 2; ++request.seq) {
+    request.op = op::Grant(64 * 256, 64);
+    idl::Reply reply = machine->Execute(session, request);
+    ASSERT_EQ(reply.error, 0);
+    EXPECT_EQ(machine->space().free_blocks(1), 0U);
+    for (const idl::Range& range : reply.ranges) {
+      ++request.seq;
+      request.op = op::Release(range.pool_block, range.blocks);
+      ASSERT_EQ(machine->Execute(session, request).error, 0);
+    }
+    EXPECT_EQ(machine->space().free_blocks(1), 64U * 256);
+  }
+}
+
+TEST_F(SpaceTest, AFilesLastBlockFreesItsChunk) {
+  int64_t file = Do(op::Create(1, "f", S_IFREG | 0644)).attr.ino;
+  std::vector<idl::Extent> extents;
+  int64_t at = 0;
+  for (idl::Reply reply = Do(op::Grant(4096, 8)); reply.error == 0; reply = Do(op::Grant(4096, 8))) {
+    for (const idl::Range& range : reply.ranges) {
+      extents.push_back(op::MakeExtent(at, range.pool_block, static_cast<int>(range.blocks)));
+      at += range.blocks;
+    }
+  }
+  ASSERT_EQ(Do(op::Commit(file, extents)).error, 0);
+  EXPECT_EQ(server_.machine().space().used_blocks(), static_cast<uint64_t>(kPoolBlocks));
+  EXPECT_EQ(StatFs().free_blocks, 0);
+  ASSERT_EQ(Do(op::SetSize(file, 0)).error, 0);
+  EXPECT_EQ(server_.machine().chunks().all().size(), 8U);
+  EXPECT_EQ(server_.machine().space().used_blocks(), 0U);
+}
+
+TEST_F(SpaceTest, SpareChunksOfOneClassMakeRoomForAnother) {
+  std::vector<idl::Range> all;
+  for (idl::Reply reply = Do(op::Grant(4096, 8)); reply.error == 0; reply = Do(op::Grant(4096, 8))) {
+    all.insert(all.end(), reply.ranges.begin(), reply.ranges.end());
+  }
+  for (const idl::Range& range : all) {
+    if (range.pool_block >= 2 * kChunkBlocks) continue;
+    ASSERT_EQ(Do(op::Release(range.pool_block, range.blocks)).error, 0);
+  }
+  ASSERT_EQ(server_.machine().chunks().all().size(), 16U);
+  EXPECT_EQ(Do(op::Grant(1, 1, 1)).error, ENOSPC);
+  EXPECT_EQ(server_.machine().chunks().all().size(), 14U);
+  server_.Open();
+  server_.FinishReleases();
+  EXPECT_EQ(Do(op::Grant(1, 1, 1)).error, 0);
+}
+
+TEST_F(SpaceTest, GrantsPreferChunksOfWhichAllCopiesAreGood) {
+  ASSERT_EQ(Do(op::Grant(1, 1)).error, 0);
+  const Chunks& chunks = server_.machine().chunks();
+  std::set<int64_t> bad;
+  for (int64_t index = 0; index < 8; ++index) {
+    ASSERT_EQ(Do(op::MarkStale(index, static_cast<int>(chunks.Find(index)->version), 1)).error, 0);
+    bad.insert(index);
+  }
+  int64_t good = 0;
+  int64_t total = 0;
+  for (idl::Reply reply = Do(op::Grant(700, 4)); reply.error == 0; reply = Do(op::Grant(700, 4))) {
+    for (const idl::Range& range : reply.ranges) {
+      bool is_bad = bad.contains(range.pool_block / kChunkBlocks);
+      if (!is_bad) good += range.blocks;
+      if (is_bad) {
+        EXPECT_EQ(good, 8 * kChunkBlocks) << "while there were better ones";
+      }
+      total += range.blocks;
+    }
+  }
+  EXPECT_EQ(total, kPoolBlocks - 1);
+}
+
+TEST_F(SpaceTest, BlocksOfAChunkThatDoesNotExistAreRefused) {
+  int64_t file = Do(op::Create(1, "f", S_IFREG | 0644)).attr.ino;
+  EXPECT_EQ(Do(op::Commit(file, {op::MakeExtent(0, (1LL << 40) - 1, 1)})).error, EINVAL);
+  EXPECT_EQ(Do(op::Commit(file, {op::MakeExtent(0, 1LL << 40, 1)})).error, EINVAL);
+  EXPECT_EQ(Do(op::Release((1LL << 40) - 1, 1)).error, EINVAL);
 }
 
 }  // namespace

@@ -104,7 +104,8 @@ StateMachine::StateMachine(Store* store, const MetaOptions& options, const Super
                 return it == view.end() ? 0 : it->slots;
               }),
       open_chunks_(&tables_),
-      space_(&tables_, &chunks_, &open_chunks_, [this] { return PlacementView(); }),
+      space_(
+          &tables_, &chunks_, &open_chunks_, [this] { return PlacementView(); }, options.space),
       files_(&tables_, &space_, &counters_),
       sessions_(&tables_),
       upkeep_(&tables_, &chunks_, &space_, &targets_, [this] { BeginOperation(); }) {}

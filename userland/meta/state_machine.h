@@ -7,7 +7,8 @@
 // Flow of a batch (engine.h drives it):
 //   Begin(now)                      targets that went silent are marked down
 //   Execute, OpenSession, ...       each sees what the ones before it did; a failing one leaves nothing
-//   Commit()                        copies and jobs are planned; one atomic, synced write of the store; only now may replies be sent
+//   Commit()                        copies and jobs are planned; one atomic, synced write of the store; only now may
+//   replies be sent
 // When Commit fails the mirrors in memory are ahead of the store: throw the object away and open it again.
 //
 // The parts: Namespace (names), Files (attributes, extents), Chunks (copies and their states), OpenChunks (who may
@@ -36,6 +37,8 @@ struct MetaOptions {
   int lease_ms = 30'000;
   TargetTimes targets;
   NamespaceLimits names;
+  SpaceLimits space;
+  bool upkeep = true;  // false: nothing is changed in the background; for tests of single parts
 };
 
 struct MetaNow {
@@ -53,7 +56,7 @@ class StateMachine {
   // When Begin should be called at the latest; INT64_MAX: no need.
   int64_t deadline_ms() const { return std::min(targets_.deadline_ms(), upkeep_.deadline_ms()); }
   // Rises with everything that NextEvents or NextJobs should return for: wake those that wait.
-  int64_t events_version() const { 
+  int64_t events_version() const {
     return targets_.version() + targets_.jobs_changes() + ended_sessions_ + chunks_.map_version();
   }
 

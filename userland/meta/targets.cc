@@ -149,10 +149,11 @@ Status Targets::CheckIdentity(const Uuid& uuid, const idl::RegisterTargetArgs& a
   auto known = targets_.find(uuid);
   bool member = known != targets_.end() && known->second.id != 0;
   if (tables_->tx().Get(key::Removed(args.uuid))) {
-    return Error(EINVAL,
-                 "target '{}' ({}) was removed from the pool as lost: what it holds is out of date; wipe its backing to "
-                 "use it anew",
-                 args.name, ToString(uuid));
+    return Error(
+        EINVAL,
+        "target '{}' ({}) was removed from the pool as lost: what it holds is out of date; wipe its backing to "
+        "use it anew",
+        args.name, ToString(uuid));
   }
   if (!args.cluster_uuid.empty()) {
     if (args.cluster_uuid != ToBytes(cluster_)) {

@@ -79,8 +79,7 @@ void TestPool::MarkStale(uint64_t index, const std::string& target) {
   Chunk chunk = ChunkAt(index);
   for (size_t i = 0; i < chunk.copies.size(); ++i) {
     if (chunk.copies[i].target != Id(target)) continue;
-    auto reply =
-        server_.Execute(op::MarkStale(static_cast<int64_t>(index), static_cast<int>(chunk.version), 1 << i));
+    auto reply = server_.Execute(op::MarkStale(static_cast<int64_t>(index), static_cast<int>(chunk.version), 1 << i));
     EXPECT_EQ(reply.error, 0);
     return;
   }
@@ -139,8 +138,7 @@ idl::JobResult TestPool::ResultOf(const idl::Job& job, int error) {
 
 void TestPool::Finish(const std::string& name, const idl::JobResult& result) {
   const idl::RegisterTargetArgs& args = Args(name);
-  weft::Status status =
-      server_.Run([&](StateMachine& m) { return m.FinishJobs(args.uuid, args.instance, {result}); });
+  weft::Status status = server_.Run([&](StateMachine& m) { return m.FinishJobs(args.uuid, args.instance, {result}); });
   EXPECT_TRUE(status.ok()) << status.message();
 }
 

@@ -16,6 +16,13 @@
 
 namespace weft {
 
+// Nothing happens that the test does not do.
+inline MetaOptions WithoutUpkeep() {
+  MetaOptions options;
+  options.upkeep = false;
+  return options;
+}
+
 class TestServer {
  public:
   explicit TestServer(MetaOptions options = {});

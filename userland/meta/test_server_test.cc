@@ -15,6 +15,7 @@ namespace weft {
 
 TestServer::TestServer(MetaOptions options) : options_(std::move(options)) {
   EXPECT_TRUE(InitLog("meta_test", "error").ok());
+  options_.space.spare_blocks = 0;  // the pools of the tests are small
   Open();
 }
 

@@ -65,8 +65,8 @@ void Upkeep::Run(int64_t now_ms, int64_t now_s) {
     repair_.Plan(resync_.members(), now_ms);
   }
   more = more || seen_version_ != chunks_->map_version();
-  deadline_ms_ = more ? now_ms
-                      : std::min({resync_.deadline_ms(), repair_.deadline_ms(), scrub_.deadline_ms(now_ms, now_s)});
+  deadline_ms_ =
+      more ? now_ms : std::min({resync_.deadline_ms(), repair_.deadline_ms(), scrub_.deadline_ms(now_ms, now_s)});
 }
 
 void Upkeep::OnProgress(uint32_t target, const std::vector<idl::JobProgress>& jobs, int64_t now_ms) {

@@ -75,8 +75,8 @@ TEST_F(UpkeepTest, ATargetThatRestartsBeginsAnew) {
   EXPECT_EQ(pool_.Task(idl::TaskKind::RESYNC, "t2").done_bytes, 0);
   pool_.Finish("t2", old[0]);
   EXPECT_FALSE(pool_.ChunkAt(index).Settled()) << "a job that was called off";
-  Status status = pool_.server().Run(
-      [&](StateMachine& m) { return m.NextJobs(pool_.Args("t2").uuid, old_instance).status(); });
+  Status status =
+      pool_.server().Run([&](StateMachine& m) { return m.NextJobs(pool_.Args("t2").uuid, old_instance).status(); });
   EXPECT_EQ(status.code(), ESTALE) << status.message();
   pool_.Finish("t2", jobs[0]);
   pool_.ExpectWhole();
@@ -240,8 +240,7 @@ TEST_F(UpkeepTest, FourCopiesHaveAFifthWhileTheyMove) {
   ASSERT_TRUE(pool_.Admin([](StateMachine& m) { return m.DrainTarget("t1", false); }).ok());
   ASSERT_TRUE(pool_.Admin([](StateMachine& m) { return m.DrainTarget("t2", false); }).ok());
   size_t most = 0;
-  for (const auto& [index, chunk] : pool_.server().machine().chunks().all())
-    most = std::max(most, chunk.copies.size());
+  for (const auto& [index, chunk] : pool_.server().machine().chunks().all()) most = std::max(most, chunk.copies.size());
   EXPECT_EQ(most, 5U);
   pool_.Work();
   EXPECT_EQ(pool_.On("t1") + pool_.On("t2"), 0U);

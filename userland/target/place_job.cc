@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: MIT
+#include "userland/target/place_job.h"
+
+#include <utility>
+
+namespace weft::target {
+
+PlaceJob::PlaceJob(JobHost* host, const idl::Job& job) : host_(host), job_(job) {
+  result_.kind = job.kind;
+  result_.chunk = job.chunk;
+  result_.version = job.version;
+  result_.offset = job.offset;
+}
+
+PlaceJob::~PlaceJob() {
+  for (size_t i = 0; i < using_; i++) host_->peers->Release(job_.peers[i].id);
+}
+
+bool PlaceJob::UsePeers() {
+  for (; using_ < job_.peers.size(); using_++) {
+    if (Status s = host_->peers->Use(job_.peers[using_]); !s.ok()) {
+      Fail(s.code(), s.message());
+      Finish();
+      return false;
+    }
+  }
+  return true;
+}
+
+void PlaceJob::Fail(int error, std::string message) {
+  if (failed()) return;
+  result_.error = error;
+  result_.message = std::move(message);
+}
+
+std::string PlaceJob::Name() const {
+  const char* what = job_.kind == idl::JobKind::COPY      ? "copy"
+                     : job_.kind == idl::JobKind::REPAIR  ? "repair"
+                     : job_.kind == idl::JobKind::RELEASE ? "release"
+                                                          : "scrub";
+  return fmt::format("{} of chunk {}", what, job_.chunk);
+}
+
+}  // namespace weft::target
