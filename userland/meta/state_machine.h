@@ -96,6 +96,7 @@ class StateMachine {
  private:
   StateMachine(Store* store, const MetaOptions& options, const Superblock& superblock);
   Status Load(MetaNow now);
+  Status CommitStore();
 
   void BeginOperation();
   idl::Reply ExecuteOnce(const OpContext& context, const idl::Operation& op);
