@@ -98,13 +98,15 @@ Status ChecksummedBackend::Load() {
 
 Status ChecksummedBackend::Close() {
   intents_->CleanAll();
-  while (!intents_->clean() || !area_done_.empty()) {
+  while (!intents_->clean() || !adopted_.empty() || !area_done_.empty()) {
     intents_->Tick(clock_->NowMs());
+    KeepAdopted(adopted_at_ms_);
     std::array<BackendDone, kPollBatch> ignored;
     Kick();
     Poll(ignored);
-    if (intents_->failed())
+    if (intents_->failed()) {
       return Error(EIO, "the checksums are not all written: some are taken anew at the next start");
+    }
     if (!area_done_.empty() && Arm()) device_->Wait(-1);
   }
   return Status::Ok();
@@ -240,7 +242,10 @@ void ChecksummedBackend::OnRead(uint32_t index, int32_t result) {
   std::vector<uint32_t*> wrong;
   for (size_t i = 0; i < sums.size(); i++) {
     uint32_t found = SumOf(request.data + i * kBlockBytes);
-    if (sums[i] == kSumUnknown) sums[i] = found;
+    if (sums[i] == kSumUnknown) {
+      sums[i] = found;
+      adopted_.insert((request.offset_bytes + i * kBlockBytes) / kRegionBytes);
+    }
     if (sums[i] != found) wrong.push_back(&sums[i]);
   }
   if (wrong.empty()) {
@@ -252,6 +257,26 @@ void ChecksummedBackend::OnRead(uint32_t index, int32_t result) {
     KeepBad(request);
     TellBad(request);
     Finish(index, -EBADMSG);
+  }
+}
+
+// Those of clean regions, whose blocks are durable; dirty ones have their page written when they are cleaned, and
+// are looked at then.
+void ChecksummedBackend::KeepAdopted(uint64_t now_ms) {
+  if (adopted_.empty() || now_ms < adopted_at_ms_) return;
+  adopted_at_ms_ = now_ms + options_.limits.look_ms;
+  size_t count = std::min(adopted_.size(), options_.limits.batch_max);
+  for (size_t i = 0; i < count; i++) {
+    auto at = adopted_.lower_bound(adopted_cursor_);
+    if (at == adopted_.end()) at = adopted_.begin();
+    uint64_t region = *at;
+    adopted_cursor_ = region + 1;
+    if (intents_->IsDirty(region)) continue;
+    adopted_.erase(at);
+    WriteSums(region, false, [region](int32_t result) {
+      if (result == 0) return;
+      LogWarning("{}", Status::Errno(-result, fmt::format("write checksums of region {}", region)).message());
+    });
   }
 }
 
@@ -334,7 +359,11 @@ void ChecksummedBackend::RunStartable() {
 }
 
 size_t ChecksummedBackend::Poll(std::span<BackendDone> out) {
-  if (std::exchange(slept_, false) || ++turns_ % kTurnsPerClockRead == 0) intents_->Tick(clock_->NowMs());
+  if (std::exchange(slept_, false) || ++turns_ % kTurnsPerClockRead == 0) {
+    uint64_t now_ms = clock_->NowMs();
+    intents_->Tick(now_ms);
+    KeepAdopted(now_ms);
+  }
   std::array<BackendDone, kPollBatch> batch;
   size_t count = device_->Poll(batch);
   for (size_t i = 0; i < count; i++) {
@@ -356,7 +385,7 @@ size_t ChecksummedBackend::Poll(std::span<BackendDone> out) {
 
 void ChecksummedBackend::Wait(int timeout_ms) {
   slept_ = true;
-  uint64_t deadline_ms = intents_->deadline_ms();
+  uint64_t deadline_ms = std::min(intents_->deadline_ms(), adopted_.empty() ? UINT64_MAX : adopted_at_ms_);
   if (deadline_ms != UINT64_MAX) {
     uint64_t now_ms = clock_->NowMs();
     auto left_ms = static_cast<int>(deadline_ms > now_ms ? std::min<uint64_t>(deadline_ms - now_ms, 1000) : 0);

@@ -16,6 +16,7 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <set>
 #include <span>
 #include <unordered_map>
 #include <unordered_set>
@@ -85,6 +86,7 @@ class ChecksummedBackend final : public rdma::BlockBackend, private AreaWriter {
   void OnWritten(uint32_t index, int32_t result);
   void KeepBad(const rdma::BackendRequest& request);
   void TellBad(const rdma::BackendRequest& request);
+  void KeepAdopted(uint64_t now_ms);
   void GiveChecksums(const rdma::BackendRequest& request);
   // Sets the range's checksums; those of its pages that say "bad" on the device are written before it ends.
   void SetSums(uint32_t index);
@@ -126,6 +128,10 @@ class ChecksummedBackend final : public rdma::BlockBackend, private AreaWriter {
   std::unordered_map<uint64_t, Done> area_done_;         // by cookie
   uint64_t area_next_;
 
+  // Regions with checksums that were taken from what was read, and that their pages on the device may lack.
+  std::set<uint64_t> adopted_;
+  uint64_t adopted_at_ms_ = 0;  // when to look at them again
+  uint64_t adopted_cursor_ = 0;
   std::unordered_set<uint64_t> told_;  // blocks that OnDamage has named
   std::function<void(std::span<const uint64_t>)> on_damage_;
   std::atomic<uint64_t> latency_ns_ = 0;
