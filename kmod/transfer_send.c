@@ -37,7 +37,7 @@ void weft_transfer_copy_out(struct weft_transfer *t)
 }
 
 /* Bit mask of the copies to send to; 0: there is none. */
-static u32 read_choose(struct weft_transfer *t)
+static u32 read_choose(struct weft_transfer *t, u32 lost)
 {
 	struct weft_io io = {
 		.chunk = t->chunk->index,
@@ -46,11 +46,13 @@ static u32 read_choose(struct weft_transfer *t)
 		.op = WEFT_OP_READ,
 		.cluster = t->pool->channel->number,
 	};
-	u32 in_sync = weft_chunk_in_sync(&t->map), copies[WEFT_CHUNK_COPIES_MAX];
+	u32 from = weft_chunk_in_sync(&t->map), copies[WEFT_COPIES_MAX];
 	u32 i, j;
 
+	if (from & ~lost)	/* else there is nothing better, and the next flush will fail */
+		from &= ~lost;
 	for (i = 0; i < t->map.chunk.count; i++) {
-		bool tried = !(in_sync & BIT(i));
+		bool tried = !(from & BIT(i));
 
 		for (j = 0; j < t->tried_count; j++)
 			tried |= t->tried[j] == t->map.targets[i]->id;
@@ -64,9 +66,23 @@ static u32 read_choose(struct weft_transfer *t)
 
 bool weft_transfer_choose(struct weft_transfer *t)
 {
-	weft_chunk_read_map(t->chunk, &t->map);
-	t->sent = weft_transfer_is_write(t) ? weft_chunk_in_sync(&t->map) : read_choose(t);
+	u32 lost;
+
+	spin_lock(&t->chunk->lock);
+	t->map = t->chunk->map;
+	lost = weft_unflushed_lost(t->chunk);
+	spin_unlock(&t->chunk->lock);
+	if (!weft_transfer_is_write(t))
+		t->sent = read_choose(t, lost);
+	else
+		t->sent = weft_chunk_in_sync(&t->map) ? weft_chunk_written_copies(&t->map) : 0;
 	return t->sent;
+}
+
+bool weft_transfer_is_doubtful(const struct weft_transfer *t, u32 copy)
+{
+	return t->incarnations[copy] &&
+	       t->incarnations[copy] != weft_target_incarnation(t->map.targets[copy]);
 }
 
 static void transfer_done(struct weft_request *request, s32 result)
@@ -96,6 +112,7 @@ static void request_fill(struct weft_request *request, struct weft_transfer *t, 
 	request->sqe.offset = t->map.chunk.copies[copy].offset + t->offset;
 	request->sqe.buf = t->slot->offset;
 	request->sqe.chunk_version = t->map.chunk.version;
+	t->incarnations[copy] = weft_target_incarnation(t->map.targets[copy]);
 	weft_slot_get(t->slot);
 	request->slot = t->slot;
 	request->done = transfer_done;

@@ -27,7 +27,8 @@ int weft_upcall_check_attr(struct weft_fs *fs, u32 op, const struct weft_attr *a
 		return weft_upcall_bad(fs, op, "attr.uid", attr->uid);
 	if (!gid_valid(make_kgid(&init_user_ns, attr->gid)))
 		return weft_upcall_bad(fs, op, "attr.gid", attr->gid);
-	if (attr->copies > WEFT_COPIES_MAX)
+	if (attr->copies > WEFT_COPIES_MAX ||
+	    (!attr->copies && (S_ISREG(attr->mode) || S_ISDIR(attr->mode))))
 		return weft_upcall_bad(fs, op, "attr.copies", attr->copies);
 	return 0;
 }

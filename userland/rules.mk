@@ -33,7 +33,7 @@ USES_rdma     := base
 USES_balancer := base
 USES_meta     := base idl rpc
 USES_target   := base idl rpc rdma
-USES_agent    := base idl rpc channel rdma
+USES_agent    := base idl rpc channel rdma balancer
 USES_ctl      := base idl rpc balancer agent
 
 LINK_base     := -lspdlog -lfmt -ltomlplusplus -lboost_program_options -lcrypto -lsystemd

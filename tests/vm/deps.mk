@@ -12,7 +12,7 @@ DEPS_PACKAGES := \
 	clang llvm dwarves libelf-dev zlib1g-dev bc xz-utils zstd \
 	clang-format clang-tidy shellcheck sparse \
 	qemu-system-x86 busybox-static cpio iproute2 kmod e2fsprogs xfsprogs dropbear-bin jq fio attr acl strace procps \
-	bindfs
+	bindfs dmsetup
 
 DEPS_DONE := $(BUILD)/deps/.packages
 KERNEL_DONE := $(BUILD)/kernel/.done

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "userland/agent/agent.h"
 
+#include <algorithm>
 #include <cerrno>
 
 #include "userland/agent/codec.h"
@@ -117,10 +118,21 @@ void Agent::OnTargets(const idl::TargetMap& map) {
   }
 }
 
+// What the kernel does not get here it learns when a target refuses the old version.
 void Agent::OnChunks(const std::vector<idl::Chunk>& chunks) {
-  auto maps = EncodeChunks(chunks);
-  if (!maps.ok()) return LogError("{}", maps.status().message());
-  if (Status s = channel_->SetChunks(*maps); !s.ok()) LogError("{}", s.message());
+  std::vector<weft_chunk> maps;
+  for (const idl::Chunk& chunk : chunks) {
+    if (auto map = EncodeChunks({chunk}); map.ok()) {
+      maps.push_back(map->front());
+    } else {
+      LogError("{}", map.status().message());
+    }
+  }
+  for (std::span<const weft_chunk> left = maps; !left.empty();) {
+    size_t count = std::min<size_t>(left.size(), WEFT_CHUNKS_PER_CALL);
+    if (Status s = channel_->SetChunks(left.first(count)); !s.ok()) LogError("{}", s.message());
+    left = left.subspan(count);
+  }
 }
 
 void Agent::OnSessionEnded() {

@@ -73,6 +73,8 @@ Status SessionKeeper::Reclaim(MetaLink* link, uint64_t id) {
   });
   if (session.ok()) {
     LogInfo("session {} goes on after a restart of the agent", id);
+    // The kernel's maps are of the time of the agent before: it is told of all changes.
+    session->chunks_version = 0;
     return Adopt(*session);
   }
   if (session.status().code() != ESTALE) return session.status();
@@ -182,20 +184,18 @@ void SessionKeeper::Renew(int64_t session, int64_t version, int64_t chunks_versi
 void SessionKeeper::PassOn(int64_t session, const idl::Events& events, int64_t map_version) {
   bool new_map = events.__isset.targets && events.targets.version > map_version;
   bool new_chunks = events.__isset.chunks && !events.chunks.empty();
-  if (!new_map && !new_chunks) return;
-  {
-    std::lock_guard call(call_mutex_);
-    if (live_ != session) return;
-    if (auto endpoints = EndpointsOf(events.targets); new_map && !endpoints.ok()) {
-      LogError("metadata server {}: {}", options_.server.ToString(), endpoints.status().message());
-    } else if (new_map) {
-      listener_->OnTargets(events.targets);  // first: chunks may name targets that are new
-    }
-    if (new_chunks) listener_->OnChunks(events.chunks);
+  std::lock_guard call(call_mutex_);
+  if (live_ != session) return;
+  if (auto endpoints = EndpointsOf(events.targets); new_map && !endpoints.ok()) {
+    LogError("metadata server {}: {}", options_.server.ToString(), endpoints.status().message());
+  } else if (new_map) {
+    listener_->OnTargets(events.targets);  // first: chunks may name targets that are new
   }
+  if (new_chunks) listener_->OnChunks(events.chunks);
   std::lock_guard lock(mutex_);
   if (new_map) map_version_ = std::max(map_version_, events.targets.version);
-  if (new_chunks) chunks_version_ = std::max(chunks_version_, events.chunks_version);
+  // Also without chunks: those that had changed may be gone.
+  chunks_version_ = std::max(chunks_version_, events.chunks_version);
 }
 
 }  // namespace weft::agent

@@ -51,6 +51,32 @@ TEST_F(TargetTableTest, HeartbeatsDecideUntilAPathWasTried) {
   EXPECT_EQ(infos_[1].state, uint32_t{WEFT_TARGET_UP});
 }
 
+TEST_F(TargetTableTest, IncarnationIsThatOfTheLastConnection) {
+  table_.SetMap(Map({Target(1, true)}));
+  EXPECT_EQ(infos_[0].incarnation, 0u);
+  table_.SetPath(0, 1, {}, 5);
+  EXPECT_EQ(infos_[0].incarnation, 5u);
+  table_.SetPath(0, 1, Error(EHOSTDOWN, "away"), 5);
+  table_.SetMap(Map({Target(1, true)}));
+  EXPECT_EQ(infos_[0].incarnation, 5u) << "known as long as the target is in the map";
+  table_.SetPath(0, 1, {}, 6);
+  EXPECT_EQ(infos_[0].incarnation, 6u);
+}
+
+TEST_F(TargetTableTest, ReportsCarryTheirAge) {
+  idl::TargetAddress target = Target(1, true);
+  table_.SetMap(Map({target}));
+  EXPECT_EQ(infos_[0].flags, 0u);
+  target.report_age_ms = 20;
+  target.device_latency_us = 300;
+  target.queue_depth = -1;
+  table_.SetMap(Map({target}));
+  EXPECT_EQ(infos_[0].flags, static_cast<uint32_t>(WEFT_TARGET_REPORTED));
+  EXPECT_EQ(infos_[0].report_age_ms, 20u);
+  EXPECT_EQ(infos_[0].device_latency_us, 300u);
+  EXPECT_EQ(infos_[0].queue_depth, 0u);
+}
+
 TEST_F(TargetTableTest, EveryQueueNeedsItsPath) {
   table_.SetMap(Map({Target(1, true)}));
   table_.SetPath(0, 1, {}, 1);

@@ -213,11 +213,17 @@ bool FakeKernel::WaitTargets(size_t count, uint32_t state, std::chrono::millisec
   });
 }
 
+bool FakeKernel::WaitChunks(size_t count, std::chrono::milliseconds timeout) {
+  std::unique_lock lock(mutex_);
+  return changed_.wait_for(lock, timeout, [&] { return chunks_.size() >= count; });
+}
+
 size_t FakeKernel::bad_completions() const { return std::lock_guard(mutex_), bad_completions_; }
 size_t FakeKernel::wakeups() const { return std::lock_guard(mutex_), wakeups_; }
 size_t FakeKernel::complete_calls() const { return std::lock_guard(mutex_), complete_calls_; }
 bool FakeKernel::ready() const { return std::lock_guard(mutex_), ready_; }
 std::vector<weft_target_info> FakeKernel::targets() const { return std::lock_guard(mutex_), targets_; }
+std::vector<weft_chunk> FakeKernel::chunks() const { return std::lock_guard(mutex_), chunks_; }
 size_t FakeKernel::open_fds() const { return std::lock_guard(mutex_), fds_.size(); }
 
 }  // namespace weft::channel

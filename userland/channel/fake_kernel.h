@@ -59,6 +59,7 @@ class FakeKernel : public Device {
   std::vector<weft_target_info> targets() const;
   std::vector<weft_chunk> chunks() const;  // all that were told
   bool WaitTargets(size_t count, uint32_t state, std::chrono::milliseconds timeout = std::chrono::seconds(20));
+  bool WaitChunks(size_t count, std::chrono::milliseconds timeout = std::chrono::seconds(20));
   size_t open_fds() const;
 
  private:

@@ -25,6 +25,7 @@ class GatedStore final : public Store {
   Status Scan(std::string_view from, std::string_view to, const Visitor& visit) override {
     return store_.Scan(from, to, visit);
   }
+  Result<std::unique_ptr<StoreReader>> Snapshot() override { return store_.Snapshot(); }
   Status Commit(const Changes& changes) override {
     {
       std::unique_lock lock(mutex_);

@@ -2,6 +2,7 @@
 #include "userland/meta/services.h"
 
 #include <algorithm>
+#include <chrono>
 
 #include <thrift/processor/TMultiplexedProcessor.h>
 
@@ -12,6 +13,8 @@
 
 namespace weft {
 namespace {
+
+constexpr int32_t kJobsWaitMsMax = 60'000;
 
 void ThrowUnlessOk(const Status& status) {
   if (status.ok()) return;
@@ -91,14 +94,24 @@ class AdminService final : public idl::AdminServiceIf {
     reply = ValueOrThrow(engine_->Run([](StateMachine& m) { return Result<idl::PoolStatus>(m.PoolStatus()); }));
   }
 
-  void setPool(idl::PoolStatus&, const idl::PoolSettings&) override { ThrowUnlessOk(Error(ENOSYS, "setPool")); }
-  void addTarget(idl::PoolStatus&, const std::string&) override { ThrowUnlessOk(Error(ENOSYS, "addTarget")); }
-  void drainTarget(idl::PoolStatus&, const std::string&, bool) override { ThrowUnlessOk(Error(ENOSYS, "drainTarget")); }
-  void removeTarget(idl::PoolStatus&, const std::string&, bool) override {
-    ThrowUnlessOk(Error(ENOSYS, "removeTarget"));
+  void setPool(idl::PoolStatus& reply, const idl::PoolSettings& settings) override {
+    reply = ValueOrThrow(engine_->Run([&](StateMachine& m) { return m.SetPool(settings); }));
   }
-  void rebalance(idl::PoolStatus&, bool) override { ThrowUnlessOk(Error(ENOSYS, "rebalance")); }
-  void scrub(idl::PoolStatus&, bool) override { ThrowUnlessOk(Error(ENOSYS, "scrub")); }
+  void addTarget(idl::PoolStatus& reply, const std::string& name) override {
+    reply = ValueOrThrow(engine_->Run([&](StateMachine& m) { return m.AddTarget(name); }));
+  }
+  void drainTarget(idl::PoolStatus& reply, const std::string& name, bool cancel) override {
+    reply = ValueOrThrow(engine_->Run([&](StateMachine& m) { return m.DrainTarget(name, cancel); }));
+  }
+  void removeTarget(idl::PoolStatus& reply, const std::string& name, bool lost) override {
+    reply = ValueOrThrow(engine_->Run([&](StateMachine& m) { return m.RemoveTarget(name, lost); }));
+  }
+  void rebalance(idl::PoolStatus& reply, bool stop) override {
+    reply = ValueOrThrow(engine_->Run([&](StateMachine& m) { return m.Rebalance(stop); }));
+  }
+  void scrub(idl::PoolStatus& reply, bool stop) override {
+    reply = ValueOrThrow(engine_->Run([&](StateMachine& m) { return m.Scrub(stop); }));
+  }
   void fsck(idl::FsckReport&, const idl::FsckArgs&) override { ThrowUnlessOk(Error(ENOSYS, "fsck")); }
 
   void evictSession(int64_t session) override {
@@ -123,14 +136,25 @@ class TargetService final : public idl::TargetServiceIf {
                  int64_t instance) override {
     reply = ValueOrThrow(engine_->Run([&](StateMachine& m) { return m.Heartbeat(uuid, report, instance); }));
   }
-  void nextJobs(idl::Jobs&, const std::string&, int64_t, int64_t, int32_t) override {
-    ThrowUnlessOk(Error(ENOSYS, "nextJobs"));
+
+  void nextJobs(idl::Jobs& reply, const std::string& uuid, int64_t instance, int64_t version,
+                int32_t wait_ms) override {
+    using Clock = std::chrono::steady_clock;
+    Clock::time_point end = Clock::now() + std::chrono::milliseconds(std::clamp(wait_ms, 0, kJobsWaitMsMax));
+    for (;;) {
+      int64_t seen = engine_->events_version();
+      reply = ValueOrThrow(engine_->Run([&](StateMachine& m) { return m.NextJobs(uuid, instance); }));
+      auto left = std::chrono::duration_cast<std::chrono::milliseconds>(end - Clock::now()).count();
+      if (reply.version > version || left <= 0) return;
+      if (!engine_->AwaitEvents(seen, static_cast<int>(left))) return;
+    }
   }
-  void finishJobs(const std::string&, int64_t, const std::vector<idl::JobResult>&) override {
-    ThrowUnlessOk(Error(ENOSYS, "finishJobs"));
+
+  void finishJobs(const std::string& uuid, int64_t instance, const std::vector<idl::JobResult>& results) override {
+    ThrowUnlessOk(engine_->Run([&](StateMachine& m) { return m.FinishJobs(uuid, instance, results); }));
   }
-  void reportDamage(const std::string&, int64_t, const std::vector<idl::Damage>&) override {
-    ThrowUnlessOk(Error(ENOSYS, "reportDamage"));
+  void reportDamage(const std::string& uuid, int64_t instance, const std::vector<idl::Damage>& damages) override {
+    ThrowUnlessOk(engine_->Run([&](StateMachine& m) { return m.ReportDamage(uuid, instance, damages); }));
   }
 
  private:
