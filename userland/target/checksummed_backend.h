@@ -65,7 +65,8 @@ class ChecksummedBackend final : public rdma::BlockBackend, private AreaWriter {
 
  private:
   using Clock = std::chrono::steady_clock;
-  struct Operation {  // a request under way
+  static constexpr uint64_t kAreaCookie = 1ULL << 62;  // of requests for the areas; others are indices of operations
+  struct Operation {                                   // a request under way
     rdma::BackendRequest request;
     std::vector<uint32_t> sums;  // kWrite: of its blocks
     uint32_t missing = 0;        // intents or pages of checksums that are being written for it
