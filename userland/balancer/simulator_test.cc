@@ -187,6 +187,42 @@ TEST(SimulatorTest, ErrorsNameTheThing) {
   EXPECT_EQ((*simulator)->Run("/etc/passwd").status().code(), EINVAL);
 }
 
+// Requests that overlap sixteenfold, each with 1.6 ms: on 4 workers that is 0.4 ms of work and the rest waiting.
+TEST(TargetModelTest, WaitingIsNoWork) {
+  Trace trace;
+  for (uint64_t i = 0; i < 200; ++i) {
+    weft_trace_done done = {};
+    done.target = 1;
+    done.op = WEFT_OP_READ;
+    done.bytes = 4096;
+    done.latency_ns = 1'600'000;
+    done.head.time_ns = kMs + i * 100'000 + done.latency_ns;
+    trace.dones.push_back(done);
+  }
+  auto profiles = ProfileTargets(trace, {.servers = 4, .slow = {}, .seed = 1});
+  ASSERT_TRUE(profiles.ok()) << profiles.status().message();
+  const TargetProfile& profile = profiles->at({0, 1});
+  EXPECT_EQ(profile.work.Draw(WEFT_OP_READ, 4096, 100), 400'000u);
+  EXPECT_EQ(profile.work.Draw(WEFT_OP_READ, 4096, 0), 1'600'000u) << "the first one met nobody";
+  auto many = ProfileTargets(trace, {.servers = 16, .slow = {}, .seed = 1});
+  EXPECT_EQ(many->at({0, 1}).work.Draw(WEFT_OP_READ, 4096, 100), 1'600'000u);
+}
+
+TEST(TargetModelTest, QueuesBehindItsWorkers) {
+  TargetProfile profile;
+  profile.work.Add(WEFT_OP_READ, 4096, 1000);
+  profile.factor = 2;
+  TargetModel target(&profile, 1, 2);
+  EXPECT_EQ(target.Accept(100, WEFT_OP_READ, 4096, 0), 2100u);
+  EXPECT_EQ(target.Accept(200, WEFT_OP_READ, 4096, 0), 2200u);
+  EXPECT_EQ(target.Accept(300, WEFT_OP_READ, 4096, 0), 4100u) << "behind the first";
+  EXPECT_EQ(target.Stat().inflight, 3u);
+  target.Complete(WEFT_OP_READ, 4096, 2000);
+  EXPECT_EQ(target.Stat().inflight, 2u);
+  EXPECT_EQ(target.Stat().ewma_latency_ns, 2000u);
+  EXPECT_EQ(target.Accept(9000, WEFT_OP_READ, 4096, 0), 11'000u) << "idle again";
+}
+
 std::vector<std::byte> ObjectOf(std::string_view policy) {
   auto object = FindPolicy(policy)->object();
   return {object.begin(), object.end()};
