@@ -60,11 +60,12 @@ Trace MakeTrace(int reads, int depth, int targets) {
   return trace;
 }
 
-SimulationResult Simulate(const Trace& trace, const std::string& policy, std::map<std::string, double> slow = {}) {
+SimulationResult Simulate(const Trace& trace, const std::string& policy, std::map<std::string, double> slow = {},
+                          uint32_t servers = 8) {
   SimulationOptions options;
   options.depth = 16;
   options.back_to_back = true;
-  options.model.servers = 8;
+  options.model.servers = servers;
   options.model.slow = std::move(slow);
   auto simulator = Simulator::Create(&trace, options);
   EXPECT_TRUE(simulator.ok()) << simulator.status().message();
@@ -110,10 +111,13 @@ TEST(SimulatorTest, TheTemplateWorks) {
 // What the balancer must show: half of the targets slowed tenfold, 4 KiB reads at depth 16.
 TEST(SimulatorTest, P2cKeepsClearOfOneSlowTargetOfTwo) {
   Trace trace = MakeTrace(20'000, 16, 2);
+  for (uint32_t servers : {4, 8, 16}) {
+    SimulationResult healthy = Simulate(trace, "p2c_latency", {}, servers);
+    SimulationResult slow = Simulate(trace, "p2c_latency", {{"t2", 10}}, servers);
+    EXPECT_LT(slow.p99_ns, 2 * healthy.p99_ns) << servers;
+    EXPECT_GT(slow.reads_per_s, 0.45 * healthy.reads_per_s) << servers;
+  }
   SimulationResult healthy = Simulate(trace, "p2c_latency");
-  SimulationResult slow = Simulate(trace, "p2c_latency", {{"t2", 10}});
-  EXPECT_LT(slow.p99_ns, 2 * healthy.p99_ns);
-  EXPECT_GT(slow.reads_per_s, 0.45 * healthy.reads_per_s);
   SimulationResult in_turn = Simulate(trace, "round_robin", {{"t2", 10}});
   EXPECT_GT(in_turn.p99_ns, 5 * healthy.p99_ns);
   EXPECT_LT(in_turn.reads_per_s, 0.45 * healthy.reads_per_s);
@@ -126,6 +130,17 @@ TEST(SimulatorTest, P2cKeepsClearOfOneSlowTargetOfThree) {
   EXPECT_GT(slow.reads_per_s, 0.6 * healthy.reads_per_s);
   EXPECT_LT(slow.targets[1].reads, 400u);
   EXPECT_GT(slow.targets[1].reads, 0u) << "it is tried now and then";
+}
+
+// Targets that are loaded alike share the load, whether they work on one request at a time or on many.
+TEST(SimulatorTest, P2cSharesBetweenHealthyTargets) {
+  Trace trace = MakeTrace(10'000, 16, 2);
+  for (uint32_t servers : {1, 4, 16}) {
+    SimulationResult in_turn = Simulate(trace, "round_robin", {}, servers);
+    SimulationResult p2c = Simulate(trace, "p2c_latency", {}, servers);
+    EXPECT_GT(p2c.reads_per_s, 0.95 * in_turn.reads_per_s) << servers;
+    EXPECT_LT(p2c.p99_ns, 1.1 * static_cast<double>(in_turn.p99_ns)) << servers;
+  }
 }
 
 TEST(SimulatorTest, WeightedFollowsWeights) {
