@@ -7,7 +7,8 @@
 // Flow of a batch (engine.h drives it):
 //   Begin(now)                      targets that went silent are marked down
 //   Execute, OpenSession, ...       each sees what the ones before it did; a failing one leaves nothing
-//   Commit()                        copies and jobs are planned; one atomic, synced write of the store; only now may replies be sent
+//   Commit()                        copies and jobs are planned; one atomic, synced write of the store; only now may
+//   replies be sent
 // When Commit fails the mirrors in memory are ahead of the store: throw the object away and open it again.
 //
 // The parts: Namespace (names), Files (attributes, extents), Chunks (copies and their states), OpenChunks (who may
@@ -16,12 +17,14 @@
 #pragma once
 
 #include <memory>
+#include <span>
 
 #include "thrift-gen/AdminService.h"
 #include "thrift-gen/MetaService.h"
 #include "thrift-gen/TargetService.h"
 #include "userland/meta/chunks.h"
 #include "userland/meta/files.h"
+#include "userland/meta/fsck.h"
 #include "userland/meta/namespace.h"
 #include "userland/meta/open_chunks.h"
 #include "userland/meta/sessions.h"
@@ -53,7 +56,7 @@ class StateMachine {
   // When Begin should be called at the latest; INT64_MAX: no need.
   int64_t deadline_ms() const { return std::min(targets_.deadline_ms(), upkeep_.deadline_ms()); }
   // Rises with everything that NextEvents or NextJobs should return for: wake those that wait.
-  int64_t events_version() const { 
+  int64_t events_version() const {
     return targets_.version() + targets_.jobs_changes() + ended_sessions_ + chunks_.map_version();
   }
 
@@ -64,6 +67,11 @@ class StateMachine {
   Status CheckSession(uint64_t id);                                   // ESTALE; else it is renewed
   idl::Reply Execute(uint64_t session, const idl::Request& request);  // after CheckSession in the same batch
   Result<idl::Events> NextEvents(uint64_t session, int64_t targets_version, int64_t chunks_version);
+
+  // fsck. What has been committed, without what this batch has changed so far.
+  Result<std::unique_ptr<StoreReader>> Snapshot() { return store_->Snapshot(); }
+  // Carries out repairs that are possible in a running server and sets problem.repaired of each.
+  void RepairFindings(std::span<FsckFinding* const> findings);
 
   // AdminService
   Result<idl::PoolStatus> CreatePool(const idl::CreatePoolArgs& args);
@@ -121,6 +129,7 @@ class StateMachine {
   Status CheckDrain(const TargetState& target) const;  // ENOSPC
   Result<std::vector<Uuid>> ChooseTargets(const idl::CreatePoolArgs& args) const;
 
+  Store* const store_;
   const MetaOptions options_;
   const Superblock superblock_;
   Transaction tx_;
