@@ -24,9 +24,9 @@ void FsckOptions(po::options_description_easy_init options) {
 Result<idl::FsckReport> Run(const Context& context, const po::variables_map& vm) {
   bool offline = vm["offline"].as<bool>();
   bool repair = vm["repair"].as<bool>();
-  if (offline != (vm.count("data") > 0)) {
-    return Error(EINVAL, offline ? "--offline needs --data DIR" : "--data is for --offline");
-  }
+  bool data = vm.count("data") > 0;
+  if (offline && !data) return Error(EINVAL, "--offline needs --data DIR");
+  if (!offline && data) return Error(EINVAL, "--data is for --offline");
   if (offline) return context.world.fsck_offline(vm["data"].as<std::string>(), repair);
   idl::FsckArgs args;
   args.repair = repair;
