@@ -91,7 +91,8 @@ Result<std::unique_ptr<StateMachine>> StateMachine::Open(Store* store, const Met
 }
 
 StateMachine::StateMachine(Store* store, const MetaOptions& options, const Superblock& superblock)
-    : options_(options),
+    : store_(store),
+      options_(options),
       superblock_(superblock),
       tx_(store),
       tables_(&tx_),
