@@ -5,7 +5,7 @@
  * A latency that was measured holds the queue that the request met, so latency times queue would count
  * the queue twice, and a fast target that is busy would look as bad as a slow one that is idle. So the
  * depth at which latencies were measured is averaged along with them, and the wait that a target promises
- * is its latency, scaled up when more is ahead now than was then. It is never scaled down: a target that
+ * is its latency, scaled by what is ahead now over what was then. Scaling down has a limit: a target that
  * answers late with nothing ahead is slow.
  *
  * A target that nothing is read from shows nothing. weft_wait_is_due() says when it is to be tried again:
@@ -24,6 +24,7 @@
 #define WAIT_FOREVER		(~0ULL)		/* of a target that is down or unknown */
 #define WAIT_TARGETS_MAX	4096		/* of all clusters of the host */
 #define WAIT_DEPTH_ONE		16		/* depths are kept in sixteenths */
+#define WAIT_SCALED_DOWN_MAX	4		/* the part of a latency that no empty queue makes up for */
 #define WAIT_SMOOTH		3		/* a new sample counts 1/8 */
 #define WAIT_SMOOTH_STALE	1		/* 1/2 after a pause: it is news */
 #define WAIT_STALE_NS		100000000ULL
@@ -120,13 +121,19 @@ static __always_inline u64 weft_wait_halved(u64 wait_ns, u64 age_ns)
 	return wait_ns >> (times < WAIT_HALVINGS_MAX ? times : WAIT_HALVINGS_MAX);
 }
 
-/* What the latency was at its depth, for `ahead` requests with this one. */
+/*
+ * What the latency was at its depth, for `ahead` requests with this one. In proportion, because targets that
+ * are loaded alike must be told apart by what is ahead now; but a target that was slow with a queue is not
+ * fast without it before it has shown that.
+ */
 static __always_inline u64 weft_wait_scaled(u64 latency_ns, u64 depth, u64 ahead)
 {
-	ahead *= WAIT_DEPTH_ONE;
+	u64 wait_ns, least_ns = latency_ns / WAIT_SCALED_DOWN_MAX;
+
 	if (depth < WAIT_DEPTH_ONE)
 		depth = WAIT_DEPTH_ONE;
-	return ahead > depth ? latency_ns * ahead / depth : latency_ns;
+	wait_ns = latency_ns * (ahead * WAIT_DEPTH_ONE) / depth;
+	return wait_ns > least_ns ? wait_ns : least_ns;
 }
 
 /* How long a request of kind `op` (WEFT_OP_READ, _WRITE) would take at the target, or WAIT_FOREVER. */

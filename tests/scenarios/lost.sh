@@ -47,7 +47,7 @@ done | sort -u > "$SCRATCH/lost"
 step "$(wc -l < "$SCRATCH/lost") of 12 files have a part on target3 only"
 [ -s "$SCRATCH/lost" ] || fail "target3 holds no file of one copy: placement is not even"
 
-start_load fio tree
+start_load fio
 step "target3 is gone for good"
 refused 'up' weftctl target remove --lost target3
 ok cluster kill target3

@@ -13,7 +13,7 @@ used() { pool ".targets[] | select(.name == \"$1\") | .used_bytes"; }
 moved() { [ "$(pool "[.tasks[] | select(.kind == \"$1\") | .done_bytes] | add // 0")" -gt 0 ]; }
 
 step "files from before"
-ok dd if=/dev/urandom of="$dir/large" bs=1M count=192 oflag=direct status=none
+ok dd if=/dev/urandom of="$dir/large" bs=1M count=96 oflag=direct status=none
 sum=$(sha256sum < "$dir/large")
 ok cp -a /usr/include/linux "$dir/tree"
 ok sync
@@ -24,13 +24,13 @@ refused 'drain' weftctl target remove target2
 refused 'up' weftctl target remove --lost target2
 refused 'target9' weftctl target drain target9
 
-start_load fio tree
+start_load fio
 step "target3 is added and takes part at once"
 ok cluster start target3
 target_is target3 'state == "spare"' || fail "target3 is part of the pool already: $(weftctl target list)"
 ok weftctl target add target3
 target_is target3 'state == "active"' || fail "target3 is not in the pool: $(weftctl target list)"
-ok dd if=/dev/urandom of="$dir/later" bs=1M count=96 oflag=direct status=none
+ok dd if=/dev/urandom of="$dir/later" bs=1M count=48 oflag=direct status=none
 [ "$(used target3)" -gt 0 ] || fail "nothing was placed on target3: $(weftctl target list)"
 
 step "rebalance: fill is evened out, also when the metadata server dies in the middle"
@@ -50,7 +50,7 @@ awk '{ exit !($2 - $1 <= 10) }' <<< "$fills" || fail "targets are filled to betw
 stop_load "targets were added and evened out"
 copies_equal --copies 2
 
-start_load fio tree
+start_load fio
 step "target1 is drained; it, another target and the metadata server die meanwhile"
 ok weftctl pool set resync-rate=12MiB
 ok weftctl target drain target1

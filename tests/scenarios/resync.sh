@@ -11,13 +11,13 @@ need_weft
 
 dir=$(work_directory)
 chunk_bytes=$((16 << 20))
-slow_rate=$((6 << 20))
+slow_rate=$((4 << 20))
 resynced() { pool '[.tasks[] | select(.kind == "resync") | .done_bytes] | add // 0'; }
 missing() { pool '[.tasks[] | select(.kind == "resync") | .total_bytes - .done_bytes] | add // 0'; }
 copying() { [ "$(resynced)" -gt "$1" ]; }
 
-step "a file of 256 MiB and a tree"
-ok dd if=/dev/urandom of="$dir/large" bs=1M count=256 oflag=direct status=none
+step "a file of 128 MiB and a tree"
+ok dd if=/dev/urandom of="$dir/large" bs=1M count=128 oflag=direct status=none
 ok cp -a /usr/include/linux "$dir/tree"
 ok sync
 
@@ -32,9 +32,9 @@ in_sync 60
 
 step "target2 misses everything"
 ok cluster kill target2
-ok dd if=/dev/urandom of="$dir/large" bs=1M count=256 oflag=direct conv=notrunc status=none
+ok dd if=/dev/urandom of="$dir/large" bs=1M count=128 oflag=direct conv=notrunc status=none
 sum=$(sha256sum < "$dir/large")
-start_load fio tree
+start_load fio
 ok weftctl pool set resync-rate=$slow_rate
 ok cluster start target2
 wait_for 60 task resync || fail "no resynchronisation is seen: $(weftctl pool status)"
@@ -71,7 +71,7 @@ from=$SECONDS
 ok weftctl pool set resync-rate=0
 in_sync 180
 stop_load "target2 was resynchronised"
-if [ "$left" -gt $((slow_rate * 15)) ]; then
+if [ "$left" -gt $((slow_rate * 20)) ]; then
 	[ $((SECONDS - from)) -lt $((left / slow_rate)) ] || fail "it took $((SECONDS - from)) s, as if the old limit held"
 fi
 

@@ -23,6 +23,7 @@
 #include "userland/ctl/admin.h"
 #include "userland/ctl/file_copies.h"
 #include "userland/ctl/wait_clock.h"
+#include "userland/meta/fsck_run.h"
 
 namespace weft::ctl {
 
@@ -39,6 +40,8 @@ struct World {
   std::string balancer_dir = balancer::kChoiceDir;  // keeps the policy that was chosen
   std::function<Result<uint32_t>(const std::string& path)> get_copies = GetFileCopies;
   std::function<Status(const std::string& path, uint32_t copies)> set_copies = SetFileCopies;
+  std::function<Result<idl::FsckReport>(const std::string& data, bool repair)> fsck_offline =
+      [](const std::string& data, bool repair) { return FsckOffline(data, repair); };
   WaitClock clock{};
 };
 

@@ -154,6 +154,10 @@ class CommandTest : public testing::Test {
                 copies[path] = n;
                 return {};
               },
+              .fsck_offline = [this](const std::string& data, bool repair) -> Result<idl::FsckReport> {
+                server.calls.push_back((repair ? "repair " : "check ") + data);
+                return server.fsck;
+              },
               .clock = {.now_ms = [this] { return now_ms; }, .sleep = [this](int64_t ms) { now_ms += ms; }}};
 };
 
@@ -427,6 +431,16 @@ TEST_F(CommandTest, FsckTellsWhatIsLeft) {
   EXPECT_EQ(Run({"fsck", "--repair"}), 1);
   EXPECT_THAT(out.str(), HasSubstr("... and 4 more problems"));
   EXPECT_EQ(server.calls, (std::vector<std::string>{"fsck", "fsck", "fsck repair", "fsck repair"}));
+}
+
+TEST_F(CommandTest, FsckOfADataFolder) {
+  EXPECT_EQ(Run({"fsck", "--offline", "--data", "/d"}), 0) << err.str();
+  EXPECT_EQ(Run({"fsck", "--offline", "--data=/d", "--repair"}), 0);
+  EXPECT_EQ(server.calls, (std::vector<std::string>{"check /d", "repair /d"}));
+  EXPECT_EQ(Run({"fsck", "--offline"}), 1);
+  EXPECT_THAT(err.str(), HasSubstr("--offline needs --data DIR"));
+  EXPECT_EQ(Run({"fsck", "--data", "/d"}), 1);
+  EXPECT_THAT(err.str(), HasSubstr("--data is for --offline"));
 }
 
 TEST_F(CommandTest, BalancerListWorksWithoutTheModule) {

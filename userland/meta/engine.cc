@@ -121,6 +121,11 @@ bool Engine::AwaitEvents(int64_t seen, int wait_ms) {
   return !events_stopped_;
 }
 
+bool Engine::events_stopped() const {
+  std::lock_guard lock(events_mutex_);
+  return events_stopped_;
+}
+
 void Engine::StopEvents() {
   std::lock_guard lock(events_mutex_);
   events_stopped_ = true;

@@ -11,8 +11,8 @@ namespace weft {
 namespace {
 
 // Tables that a server keeps in its memory too: behind its back they must not change.
-constexpr std::string_view kMirrored = "XKTNLGFWRBZP";
-constexpr std::string_view kTables = "SPXIDCEKTNLOGFWRBZ";
+constexpr std::string_view kMirrored = "XKTNLGFWRBVZP";
+constexpr std::string_view kTables = "SPXIDCEKTNLOGFWRBVZ";
 
 std::string Hex(std::string_view bytes) {
   std::string hex;
@@ -92,7 +92,8 @@ void FsckScan::ReportMalformed(std::string_view key, std::string_view value) {
   std::string message = fmt::format("record {} of table '{}' is malformed", Hex(key), table);
   // What others can be rebuilt from, or what is only kept for later, may go. Not so chunks, targets, sessions and
   // what a session that may still live has: their loss would let data be overwritten.
-  if (std::string_view("IDCEFOL").find(table) == std::string_view::npos) return Report("malformed-record", message, {});
+  if (std::string_view("IDCEFOLV").find(table) == std::string_view::npos)
+    return Report("malformed-record", message, {});
   uint64_t ino = 0;
   if (table == 'I') {
     ++malformed_inodes;

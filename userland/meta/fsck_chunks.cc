@@ -27,6 +27,13 @@ class ChunkCheck {
     ScanReleases();
     ScanDamage();
     ScanOpen();
+    scan_.Scan("V", [](std::string_view key, std::string_view value) {
+      ScrubRecord record;
+      return key.size() == 1 && ScrubRecord::Decode(value, &record);
+    });
+    scan_.Scan("Z", [](std::string_view key, std::string_view value) {
+      return key.size() == 1 + Uuid().size() && value.empty();
+    });
     for (uint64_t index : lost_) lost_data_.push_back({index * chunk_blocks_, chunk_blocks_});
     FsckNameLostData(&scan_, chunk_blocks_, std::move(lost_data_));
   }

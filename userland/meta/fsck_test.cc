@@ -12,6 +12,8 @@
 #include <gtest/gtest.h>
 
 #include "userland/meta/codec.h"
+#include "userland/meta/engine.h"
+#include "userland/meta/fsck_online.h"
 #include "userland/meta/fsck_run.h"
 #include "userland/meta/test_server.h"
 
@@ -470,7 +472,7 @@ TEST_F(FsckTest, CountersAreLost) {
 TEST_F(FsckTest, CopyOnATargetThatThePoolDoesNotHave) {
   Change<Chunk>(key::Chunk(chunk), [](Chunk& c) { c.copies[1].target = 99; });
   ExpectRepair({"copy-misplaced"}, "on target 99, which the pool does not have");
-  EXPECT_EQ(Read<Chunk>(key::Chunk(chunk)).copies.size(), 1U);
+  EXPECT_EQ(Read<Chunk>(key::Chunk(chunk)).On(99), nullptr);
 }
 
 TEST_F(FsckTest, CopyBehindTheEndOfATarget) {
@@ -570,8 +572,8 @@ TEST_F(FsckTest, AnyRecordMayBeMissingOrMalformed) {
       }
       Result<idl::FsckReport> report = FsckOffline(&damaged, true);
       ASSERT_TRUE(report.ok()) << report.status().message();
-      // A slot or an open chunk that was never there looks the same.
-      bool may_be_missing = key[0] == 'L' || key[0] == 'W';
+      // A slot, an open chunk or a scrub that was never there looks the same.
+      bool may_be_missing = key[0] == 'L' || key[0] == 'W' || key[0] == 'V';
       if (*instead != '\0' || !may_be_missing) {
         EXPECT_GT(report->problems_total, 0) << key[0] << instead;
       }
@@ -582,6 +584,90 @@ TEST_F(FsckTest, AnyRecordMayBeMissingOrMalformed) {
       EXPECT_TRUE(machine.ok()) << machine.status().message() << " after damage of table " << key[0];
     }
   }
+}
+
+// ---- in a running server ------------------------------------------------------------------------
+
+class FsckOnlineTest : public FsckTest {
+ protected:
+  void Start() {
+    auto machine = StateMachine::Open(&server.store(), {}, server.now());
+    ASSERT_TRUE(machine.ok()) << machine.status().message();
+    engine = std::make_unique<Engine>(
+        *std::move(machine), [this] { return server.now(); }, [](const Status& s) { ADD_FAILURE() << s.message(); });
+  }
+  idl::FsckReport Run(bool repair) {
+    Result<idl::FsckReport> report = FsckOnline(engine.get()).Run(repair);
+    EXPECT_TRUE(report.ok()) << report.status().message();
+    return report.ok() ? *report : idl::FsckReport();
+  }
+  std::unique_ptr<Engine> engine;
+};
+
+TEST_F(FsckOnlineTest, NamesAndLeaksAreRepairedWhileTheServerRuns) {
+  Dirent dirent = Read<Dirent>(key::Dirent(dir, "sub"));
+  Erase(key::Dirent(dir, "sub"));
+  Erase(key::Cookie(dir, dirent.cookie));
+  Change<Inode>(key::Inode(second), [](Inode& inode) { inode.nlink = 7; });
+  Erase(key::Extent(file, 103));
+  Start();
+  EXPECT_THAT(Kinds(Run(false)), IsSupersetOf({"inode-unreferenced", "link-count", "block-count", "blocks-leaked"}));
+  idl::FsckReport repaired = Run(true);
+  for (const idl::FsckProblem& p : repaired.problems) EXPECT_TRUE(p.repaired) << p.message;
+  EXPECT_EQ(Messages(Run(false)), "");
+  // The server's mirrors know of it: what it does next is right.
+  EXPECT_EQ(engine->Run([&](StateMachine& m) { return m.EvictSession(server.session()); }).code(), 0);
+  EXPECT_EQ(Messages(Run(false)), "");
+  engine->Stop();
+  EXPECT_EQ(Messages(Check()), "");
+  server.Open();
+  server.Check();
+}
+
+TEST_F(FsckOnlineTest, WhatTheServerMirrorsIsLeftToAnOfflineRun) {
+  server.store().Set(key::OpenChunk(4711, chunk), "");
+  Start();
+  idl::FsckReport report = Run(true);
+  ASSERT_THAT(Kinds(report), testing::ElementsAre("open-stale"));
+  EXPECT_FALSE(report.problems[0].repaired);
+  EXPECT_TRUE(report.problems[0].repairable);
+  EXPECT_THAT(report.problems[0].message, HasSubstr("stop weft-meta and run `weftctl fsck --offline --repair"));
+}
+
+TEST_F(FsckOnlineTest, ARepairThatComesTooLateChangesNothing) {
+  Change<Inode>(key::Inode(second), [](Inode& inode) { inode.nlink = 7; });
+  Result<FsckResult> found = FsckCheck(&server.store());
+  ASSERT_TRUE(found.ok());
+  ASSERT_EQ(found->findings.size(), 1U);
+  Start();
+  // The client gives the file another name meanwhile.
+  idl::Request request = server.MakeRequest(op::Link(second, kRootIno, "third"));
+  idl::Reply linked =
+      *engine->Run([&](StateMachine& m) { return Result<idl::Reply>(m.Execute(server.session(), request)); });
+  ASSERT_EQ(linked.error, 0);
+  FsckFinding* finding = &found->findings[0];
+  EXPECT_TRUE(engine
+                  ->Run([&](StateMachine& m) {
+                    m.RepairFindings({&finding, 1});
+                    return Status::Ok();
+                  })
+                  .ok());
+  EXPECT_FALSE(finding->problem.repaired);
+  EXPECT_EQ(Read<Inode>(key::Inode(second)).nlink, 8U);
+  Run(true);
+  EXPECT_EQ(Read<Inode>(key::Inode(second)).nlink, 3U);
+}
+
+TEST_F(FsckOnlineTest, ASnapshotDoesNotMove) {
+  Start();
+  auto snapshot = engine->Run([](StateMachine& m) { return m.Snapshot(); });
+  ASSERT_TRUE(snapshot.ok());
+  ASSERT_TRUE(engine->Run([&](StateMachine& m) { return m.EvictSession(server.session()); }).ok());
+  std::string value;
+  bool found = false;
+  EXPECT_TRUE((*snapshot)->Get(key::Session(server.session()), &value, &found).ok());
+  EXPECT_TRUE(found);
+  EXPECT_FALSE(server.store().contents().contains(key::Session(server.session())));
 }
 
 TEST_F(FsckTest, ReportsAreBounded) {

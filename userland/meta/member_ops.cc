@@ -114,9 +114,10 @@ Result<idl::PoolStatus> StateMachine::RemoveTarget(const std::string& name, bool
   targets_.Remove(id, lost);
   LogInfo("target '{}' was removed from the pool{}; it held {} chunks", name, lost ? " as lost" : "", held);
   if (size_t without = chunks_.lost().size() - lost_before; without > 0) {
-    LogError("{} chunks have no copy in sync any more; where a copy is left that has all that was acknowledged, it is "
-             "taken; `weftctl fsck` names the files of the others",
-             without);
+    LogError(
+        "{} chunks have no copy in sync any more; where a copy is left that has all that was acknowledged, it is "
+        "taken; `weftctl fsck` names the files of the others",
+        without);
   }
   return PoolStatus();
 }

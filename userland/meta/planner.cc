@@ -180,8 +180,7 @@ ChunkPlan PlanChunk(const Chunk& chunk, const Members& members) {
   Census count = Count(chunk, members);
   if (count.in_sync_up == 0) {
     for (const Copy& copy : chunk.copies) {
-      if (copy.doubtful && IsUp(members, copy.target))
-        return {Action::kPromote, copy.target, 0, Wait::kNothing};
+      if (copy.doubtful && IsUp(members, copy.target)) return {Action::kPromote, copy.target, 0, Wait::kNothing};
     }
   }
   if (std::optional<ChunkPlan> drop = PlanDrop(chunk, count, members)) return *drop;

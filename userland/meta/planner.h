@@ -30,10 +30,10 @@ struct Member {
   bool up = true;
   bool draining = false;
   uint32_t weight = 100;
-  std::string zone;     // empty: none
-  uint64_t places = 0;  // chunks that fit
-  uint64_t used = 0;    // places that are taken, also by what is about to go
-  uint64_t staying = 0; // copies that are to be there
+  std::string zone;      // empty: none
+  uint64_t places = 0;   // chunks that fit
+  uint64_t used = 0;     // places that are taken, also by what is about to go
+  uint64_t staying = 0;  // copies that are to be there
   uint32_t copying_in = 0;
   uint32_t copying_out = 0;
 };

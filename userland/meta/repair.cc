@@ -11,8 +11,8 @@
 namespace weft {
 namespace {
 
-constexpr int64_t kRetryMs = 10'000;         // after an error
-constexpr int64_t kUnreadableMs = 600'000;   // no other copy could be read either
+constexpr int64_t kRetryMs = 10'000;        // after an error
+constexpr int64_t kUnreadableMs = 600'000;  // no other copy could be read either
 
 }  // namespace
 

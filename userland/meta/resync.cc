@@ -9,11 +9,12 @@
 namespace weft {
 namespace {
 
-constexpr int kStepsPerBatch = 256;   // chunks that are looked at
-constexpr int kActionsPerChunk = 8;   // at a time; each is a step towards a whole chunk, so they end
-constexpr size_t kWokenPerLine = 8;   // when a turn is free: some of them may still have to wait, for a source
-constexpr int64_t kRetryMs = 1000;    // after a job has failed; doubles
+constexpr int kStepsPerBatch = 256;  // chunks that are looked at
+constexpr int kActionsPerChunk = 8;  // at a time; each is a step towards a whole chunk, so they end
+constexpr size_t kWokenPerLine = 8;  // when a turn is free: some of them may still have to wait, for a source
+constexpr int64_t kRetryMs = 1000;   // after a job has failed; doubles
 constexpr int64_t kRetryMsMax = 60'000;
+constexpr int64_t kLifeMs = 500;  // how often a target whose copy went stale is looked at for signs of life
 
 }  // namespace
 
@@ -57,8 +58,14 @@ void Resync::OnChunk(uint64_t index) {
   if (chunk == nullptr) {
     blocked_.erase(index);
     failures_.erase(index);
+    changed_ms_.erase(index);
     turns_ = room_ = true;
     return;
+  }
+  if (chunk->Count(CopyState::kStale) > 0) {
+    changed_ms_[index] = now_ms_;
+  } else {
+    changed_ms_.erase(index);
   }
   bool all_stay = std::ranges::all_of(chunk->copies, [this](const Copy& copy) { return Stays(copy, members_); });
   if (!chunk->Settled() || !all_stay) todo_.Push(index);
@@ -74,7 +81,11 @@ void Resync::OnTarget(uint32_t id, const TargetChange& change) {
   auto member = members_.find(id);
   bool all = member == members_.end() || member->second.draining;
   for (uint64_t index : chunks_->on(id)) {
-    if (all || notes_.contains(index)) OnChunk(index);
+    if (!all && !notes_.contains(index)) continue;
+    failures_.erase(index);
+    retry_at_ms_.erase(index);
+    Refresh(index);
+    todo_.Push(index);
   }
   // Sources that went away, or came back for a job that had none.
   for (auto& [index, job] : jobs_) {
@@ -87,7 +98,7 @@ void Resync::OnTarget(uint32_t id, const TargetChange& change) {
   turns_ = room_ = true;
 }
 
-void Resync::OnProgress(uint32_t target, const idl::JobProgress& progress, int64_t now_ms) {
+void Resync::OnProgress(uint32_t target, const idl::JobProgress& progress) {
   auto it = jobs_.find(static_cast<uint64_t>(progress.chunk));
   if (progress.kind != idl::JobKind::COPY || it == jobs_.end() || it->second.target != target ||
       it->second.version != static_cast<uint32_t>(progress.version))
@@ -95,19 +106,18 @@ void Resync::OnProgress(uint32_t target, const idl::JobProgress& progress, int64
   CopyJob& job = it->second;
   uint64_t done = std::min<uint64_t>(std::max<int64_t>(progress.done_bytes, 0), ChunkBytes());
   if (done <= job.done_bytes) return;
-  meters_[job.why].Add(done - job.done_bytes, now_ms);
+  meters_[job.why].Add(done - job.done_bytes, now_ms_);
   job.done_bytes = done;
 }
 
-void Resync::OnFinished(uint32_t target, const idl::JobResult& result, int64_t now_ms) {
+void Resync::OnFinished(uint32_t target, const idl::JobResult& result) {
   auto index = static_cast<uint64_t>(result.chunk);
   auto it = jobs_.find(index);
-  if (it == jobs_.end() || it->second.target != target ||
-      it->second.version != static_cast<uint32_t>(result.version))
+  if (it == jobs_.end() || it->second.target != target || it->second.version != static_cast<uint32_t>(result.version))
     return;
   CopyJob& job = it->second;
   if (result.error == 0) {
-    meters_[job.why].Add(ChunkBytes() - job.done_bytes, now_ms);
+    meters_[job.why].Add(ChunkBytes() - job.done_bytes, now_ms_);
     job.done_bytes = 0;  // nothing to be done again
     failures_.erase(index);
     if (int error = chunks_->SetState(index, target, CopyState::kInSync); error != 0)
@@ -120,13 +130,10 @@ void Resync::OnFinished(uint32_t target, const idl::JobResult& result, int64_t n
                  targets_->FindId(target)->record.name);
     }
   } else {
-    uint32_t failures = std::min(failures_[index]++, 16U);
-    int64_t wait_ms = std::min(kRetryMs << failures, kRetryMsMax);
-    LogWarning("chunk {}: copying to target '{}' failed, next try in {} ms: {} ({})", index,
-               targets_->FindId(target)->record.name, wait_ms, result.message.substr(0, 200), strerror(result.error));
-    later_.emplace(now_ms + wait_ms, index);
-    retry_at_ms_[index] = now_ms + wait_ms;
-    chunks_->SetState(index, target, CopyState::kStale);
+    LogWarning("chunk {}: copying to target '{}' failed, it is tried again: {} ({})", index,
+               targets_->FindId(target)->record.name, result.message.substr(0, 200), strerror(result.error));
+    if (int error = chunks_->SetState(index, target, CopyState::kStale); error != 0)
+      LogError("chunk {}: copy on target {} could not be marked stale: {}", index, target, strerror(error));
   }
   OnChunk(index);
 }
@@ -191,6 +198,8 @@ void Resync::UpdateJob(uint64_t index, const Chunk* chunk) {
   }
   auto job = jobs_.find(index);
   if (job != jobs_.end() && (copy == nullptr || job->second.target != copy->target)) {
+    const Copy* ended = chunk == nullptr ? nullptr : chunk->On(job->second.target);
+    if (ended != nullptr && ended->state == CopyState::kStale) Delay(index);
     EndJob(job);
     job = jobs_.end();
   }
@@ -252,13 +261,31 @@ int64_t Resync::deadline_ms() const {
   return later_.empty() ? INT64_MAX : later_.begin()->first;
 }
 
-void Resync::Retry(int64_t now_ms) {
-  while (!later_.empty() && later_.begin()->first <= now_ms) {
+void Resync::Later(uint64_t index, int64_t at_ms) {
+  later_.emplace(at_ms, index);
+  retry_at_ms_[index] = at_ms;
+}
+
+void Resync::Delay(uint64_t index) {
+  uint32_t failures = std::min(failures_[index]++, 16U);
+  Later(index, now_ms_ + std::min(kRetryMs << failures, kRetryMsMax));
+}
+
+void Resync::Retry() {
+  while (!later_.empty() && later_.begin()->first <= now_ms_) {
     uint64_t index = later_.begin()->second;
     later_.erase(later_.begin());
-    if (auto it = retry_at_ms_.find(index); it != retry_at_ms_.end() && it->second <= now_ms) retry_at_ms_.erase(it);
+    if (auto it = retry_at_ms_.find(index); it != retry_at_ms_.end() && it->second <= now_ms_) retry_at_ms_.erase(it);
     todo_.Push(index);
   }
+}
+
+// A client that cannot reach a target finds out before its heartbeats are missed. Were the copy written to again at
+// once, the client would fail again, and so on until the target is down.
+bool Resync::ShowsLife(uint64_t index, uint32_t target) const {
+  auto changed = changed_ms_.find(index);
+  const TargetState* state = targets_->FindId(target);
+  return changed == changed_ms_.end() || (state != nullptr && state->heartbeat_at_ms >= changed->second);
 }
 
 void Resync::WakeLines() {
@@ -272,8 +299,8 @@ void Resync::WakeLines() {
   }
 }
 
-bool Resync::Plan(int64_t now_ms) {
-  Retry(now_ms);
+bool Resync::Plan() {
+  Retry();
   if (todo_.empty() && !turns_ && !room_ && !moves_wanted_) return false;
   members_ = CurrentMembers();
   WakeLines();
@@ -295,6 +322,7 @@ void Resync::Step(uint64_t index) {
     }
     ChunkPlan plan = PlanChunk(*chunk, members_);
     if (plan.action == Action::kNothing) return Stand(index, *chunk, plan);
+    if (plan.action == Action::kResync && !ShowsLife(index, plan.target)) return Later(index, now_ms_ + kLifeMs);
     tables_->tx().Begin();
     chunks_->Begin();
     if (int error = Carry(index, *chunk, plan); error != 0) {
@@ -341,9 +369,8 @@ int Resync::Carry(uint64_t index, const Chunk& chunk, const ChunkPlan& plan) {
 // The chunk needs nothing, or has to wait.
 void Resync::Stand(uint64_t index, const Chunk& chunk, const ChunkPlan& plan) {
   if (plan.wait == Wait::kNothing) return;
-  auto stale = std::ranges::find_if(chunk.copies, [this](const Copy& copy) {
-    return copy.state == CopyState::kStale && Stays(copy, members_);
-  });
+  auto stale = std::ranges::find_if(
+      chunk.copies, [this](const Copy& copy) { return copy.state == CopyState::kStale && Stays(copy, members_); });
   bool added = stale == chunk.copies.end();
   waits_[Why(chunk, added ? 0 : stale->target, added)] = plan.wait;
   if (plan.wait == Wait::kTurn || plan.wait == Wait::kRoom) {

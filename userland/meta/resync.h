@@ -53,6 +53,8 @@ class Resync {
 
   // Finds what goes on. One look at every chunk.
   void Load();
+  // The time of what is told next.
+  void SetNow(int64_t now_ms) { now_ms_ = now_ms; }
 
   // A chunk has a new version, or is gone.
   void OnChunk(uint64_t index);
@@ -60,13 +62,13 @@ class Resync {
   // A place has become free, or a chunk.
   void OnRoom() { room_ = true; }
   // Looks at chunks that need something; true: there are more to look at at once.
-  bool Plan(int64_t now_ms);
+  bool Plan();
   // When Plan has something to do without anything else happening; INT64_MAX: never.
   int64_t deadline_ms() const;
 
-  void OnProgress(uint32_t target, const idl::JobProgress& progress, int64_t now_ms);
+  void OnProgress(uint32_t target, const idl::JobProgress& progress);
   // Ignored when it is not, or no longer, a job.
-  void OnFinished(uint32_t target, const idl::JobResult& result, int64_t now_ms);
+  void OnFinished(uint32_t target, const idl::JobResult& result);
 
   // Evens out how full the targets are, until they are even or it is stopped.
   void SetRebalancing(bool on);
@@ -103,7 +105,12 @@ class Resync {
   void Stand(uint64_t index, const Chunk& chunk, const ChunkPlan& plan);
   void StartMoves();
   void WakeLines();
-  void Retry(int64_t now_ms);
+  void Retry();
+  // The job failed, or a client could not write to its copy: the chunk waits, longer each time.
+  void Delay(uint64_t index);
+  void Later(uint64_t index, int64_t at_ms);
+  // The target of a copy that went stale lives: it was heard of since.
+  bool ShowsLife(uint64_t index, uint32_t target) const;
 
   // added: the copy is made anew.
   TaskKey Why(const Chunk& chunk, uint32_t target, bool added) const;
@@ -136,10 +143,12 @@ class Resync {
   std::multimap<int64_t, uint64_t> later_;   // when to try again after a failure
   std::map<uint64_t, int64_t> retry_at_ms_;  // the same by chunk
   std::map<uint64_t, uint32_t> failures_;    // of the chunk's jobs in a row
+  std::map<uint64_t, int64_t> changed_ms_;   // of chunks with stale copies
   bool turns_ = false;                       // a job has ended
   bool room_ = false;
-  bool moves_wanted_ = false;                // rebalance: something has changed since no move was found
+  bool moves_wanted_ = false;  // rebalance: something has changed since no move was found
   Members members_;
+  int64_t now_ms_ = 0;
 
   std::map<uint64_t, Note> notes_;
   std::map<uint32_t, uint64_t> resync_;   // copies by target

@@ -133,32 +133,28 @@ void Scrub::OnFinished(uint32_t target, const idl::JobResult& result, int64_t no
                result.message.substr(0, 200), strerror(result.error));
     return;
   }
-  const Chunk* chunk = chunks_->Find(index);
-  if (lead && !result.mismatches.empty() && chunk != nullptr) OnMismatches(index, *chunk, result);
+  if (lead && !result.mismatches.empty()) OnMismatches(index, target, result);
 }
 
 // Which copy is right? With three or more, what most of them say; of two, the first: nothing tells them apart, for
 // each agrees with its own checksums.
-void Scrub::OnMismatches(uint64_t index, const Chunk& chunk, const idl::JobResult& result) {
-  uint32_t lead = 0;
+void Scrub::OnMismatches(uint64_t index, uint32_t lead, const idl::JobResult& result) {
+  const Chunk* chunk = chunks_->Find(index);
+  if (chunk == nullptr) return;
   std::set<uint32_t> in_sync;
-  for (const Copy& copy : chunk.copies) {
+  for (const Copy& copy : chunk->copies) {
     if (copy.state == CopyState::kInSync) in_sync.insert(copy.target);
   }
   std::set<uint32_t> differ;
   for (const idl::Mismatch& mismatch : result.mismatches) {
     auto peer = static_cast<uint32_t>(mismatch.peer);
-    if (!in_sync.contains(peer)) continue;
+    if (peer == lead || !in_sync.contains(peer)) continue;
     differ.insert(peer);
     LogError("chunk {}: {} blocks differ between the copies on targets '{}' and '{}'", index, mismatch.blocks.size(),
-             targets_->FindId(static_cast<uint32_t>(chunk.copies.front().target))->record.name,
-             targets_->FindId(peer)->record.name);
-  }
-  for (const Copy& copy : chunk.copies) {
-    if (in_sync.contains(copy.target) && static_cast<int64_t>(copy.offset) == result.offset) lead = copy.target;
+             targets_->FindId(lead)->record.name, targets_->FindId(peer)->record.name);
   }
   std::set<uint32_t> wrong = differ;
-  if (lead != 0 && in_sync.size() >= 3 && differ.size() * 2 > in_sync.size()) wrong = {lead};
+  if (in_sync.size() >= 3 && differ.size() * 2 > in_sync.size()) wrong = {lead};
   for (uint32_t target : wrong) {
     if (int error = chunks_->SetState(index, target, CopyState::kStale); error != 0)
       LogError("chunk {}: copy on target {} could not be marked stale: {}", index, target, strerror(error));

@@ -55,7 +55,7 @@ class Scrub {
   // False: no copy can be verified now.
   bool Begin(uint64_t index, const Chunk& chunk, const Members& members, int tries);
   void Drop(std::map<uint64_t, Running>::iterator running);
-  void OnMismatches(uint64_t index, const Chunk& chunk, const idl::JobResult& result);
+  void OnMismatches(uint64_t index, uint32_t lead, const idl::JobResult& result);
   // No target of the chunk has as many scrub jobs as it may have.
   bool HasTurn(const Chunk& chunk, const Members& members) const;
   void Advance(const Members& members, int64_t now_ms, int64_t now_s);

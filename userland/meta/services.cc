@@ -10,6 +10,7 @@
 #include "userland/base/daemon.h"
 #include "userland/base/log.h"
 #include "userland/rpc/client.h"
+#include "userland/meta/fsck_online.h"
 
 namespace weft {
 namespace {
@@ -78,7 +79,7 @@ class MetaService final : public idl::MetaServiceIf {
 
 class AdminService final : public idl::AdminServiceIf {
  public:
-  explicit AdminService(Engine* engine) : engine_(engine) {}
+  explicit AdminService(Engine* engine) : engine_(engine), fsck_(engine) {}
 
   void version(idl::Version& reply) override {
     reply.software = kSoftwareVersion;
@@ -112,7 +113,9 @@ class AdminService final : public idl::AdminServiceIf {
   void scrub(idl::PoolStatus& reply, bool stop) override {
     reply = ValueOrThrow(engine_->Run([&](StateMachine& m) { return m.Scrub(stop); }));
   }
-  void fsck(idl::FsckReport&, const idl::FsckArgs&) override { ThrowUnlessOk(Error(ENOSYS, "fsck")); }
+  void fsck(idl::FsckReport& reply, const idl::FsckArgs& params) override {
+    reply = ValueOrThrow(fsck_.Run(params.repair));
+  }
 
   void evictSession(int64_t session) override {
     ThrowUnlessOk(engine_->Run([&](StateMachine& m) { return m.EvictSession(session); }));
@@ -120,6 +123,7 @@ class AdminService final : public idl::AdminServiceIf {
 
  private:
   Engine* const engine_;
+  FsckOnline fsck_;
 };
 
 class TargetService final : public idl::TargetServiceIf {

@@ -66,6 +66,17 @@ uint64_t Space::free_blocks(uint32_t copies) const {
   return blocks;
 }
 
+bool Space::FreeLeaked(BlockRange range) {
+  uint64_t chunk = range.first / chunks_->pool().chunk_blocks;
+  bool inside = (range.first + range.blocks - 1) / chunks_->pool().chunk_blocks == chunk;
+  if (!inside || !chunk_free_.contains(chunk) || free_.Overlaps(range.first, range.blocks)) return false;
+  for (const auto& [session, granted] : granted_) {
+    if (granted.Overlaps(range.first, range.blocks)) return false;
+  }
+  AddFree(range);
+  return true;
+}
+
 bool Space::AllFree(uint64_t chunk) const {
   auto it = chunk_free_.find(chunk);
   return it != chunk_free_.end() && it->second.blocks == chunks_->pool().chunk_blocks;

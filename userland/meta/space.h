@@ -79,6 +79,8 @@ class Space {
   void ReleaseAll(uint64_t session);
   // A file's blocks become free.
   void Free(BlockRange range);
+  // Blocks of a chunk that no file has, as fsck found, become free. False: they are free or granted already.
+  bool FreeLeaked(BlockRange range);
   // False: not all of the chunk is free.
   bool Delete(uint64_t chunk);
   // After a grant of this class found nothing: deletes what other classes have to spare.

@@ -91,7 +91,8 @@ Result<std::unique_ptr<StateMachine>> StateMachine::Open(Store* store, const Met
 }
 
 StateMachine::StateMachine(Store* store, const MetaOptions& options, const Superblock& superblock)
-    : options_(options),
+    : store_(store),
+      options_(options),
       superblock_(superblock),
       tx_(store),
       tables_(&tx_),
@@ -122,7 +123,7 @@ Status StateMachine::Load(MetaNow now) {
   targets_.SetChunkBytes(chunks_.pool().chunk_bytes());
   sessions_.Load(now.mono_ms);
   if (chunks_.formed()) upkeep_.Load();
-  if (Status status = Commit(); !status.ok()) return status;
+  if (Status status = CommitStore(); !status.ok()) return status;
   if (chunks_.formed()) {
     LogInfo("cluster '{}': {} inodes, {} blocks used, {} free, {} chunks, {} sessions", options_.cluster,
             counters_.inodes, space_.used_blocks(), space_.free_blocks(chunks_.pool().copies), chunks_.all().size(),
@@ -157,6 +158,10 @@ void StateMachine::Begin(MetaNow now) {
 
 Status StateMachine::Commit() {
   if (options_.upkeep) upkeep_.Run(now_.mono_ms, now_.wall_ns / 1'000'000'000);
+  return CommitStore();
+}
+
+Status StateMachine::CommitStore() {
   if (counters_ != stored_counters_) {
     tx_.Put(key::Counters(), counters_.Encode());
     stored_counters_ = counters_;

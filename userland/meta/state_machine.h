@@ -17,12 +17,14 @@
 #pragma once
 
 #include <memory>
+#include <span>
 
 #include "thrift-gen/AdminService.h"
 #include "thrift-gen/MetaService.h"
 #include "thrift-gen/TargetService.h"
 #include "userland/meta/chunks.h"
 #include "userland/meta/files.h"
+#include "userland/meta/fsck.h"
 #include "userland/meta/namespace.h"
 #include "userland/meta/open_chunks.h"
 #include "userland/meta/sessions.h"
@@ -68,6 +70,11 @@ class StateMachine {
   idl::Reply Execute(uint64_t session, const idl::Request& request);  // after CheckSession in the same batch
   Result<idl::Events> NextEvents(uint64_t session, int64_t targets_version, int64_t chunks_version);
 
+  // fsck. What has been committed, without what this batch has changed so far.
+  Result<std::unique_ptr<StoreReader>> Snapshot() { return store_->Snapshot(); }
+  // Carries out repairs that are possible in a running server and sets problem.repaired of each.
+  void RepairFindings(std::span<FsckFinding* const> findings);
+
   // AdminService
   Result<idl::PoolStatus> CreatePool(const idl::CreatePoolArgs& args);
   idl::PoolStatus PoolStatus() const;
@@ -96,6 +103,7 @@ class StateMachine {
  private:
   StateMachine(Store* store, const MetaOptions& options, const Superblock& superblock);
   Status Load(MetaNow now);
+  Status CommitStore();
 
   void BeginOperation();
   idl::Reply ExecuteOnce(const OpContext& context, const idl::Operation& op);
@@ -124,6 +132,7 @@ class StateMachine {
   Status CheckDrain(const TargetState& target) const;  // ENOSPC
   Result<std::vector<Uuid>> ChooseTargets(const idl::CreatePoolArgs& args) const;
 
+  Store* const store_;
   const MetaOptions options_;
   const Superblock superblock_;
   Transaction tx_;

@@ -12,8 +12,7 @@ Result<idl::TargetOrders> StateMachine::RegisterTarget(const idl::RegisterTarget
 Result<idl::TargetOrders> StateMachine::Heartbeat(const std::string& uuid, const idl::TargetReport& report,
                                                   int64_t instance) {
   Result<idl::TargetOrders> orders = targets_.Heartbeat(uuid, report, instance, now_.mono_ms);
-  if (orders.ok() && orders->id != 0)
-    upkeep_.OnProgress(static_cast<uint32_t>(orders->id), report.jobs, now_.mono_ms);
+  if (orders.ok() && orders->id != 0) upkeep_.OnProgress(static_cast<uint32_t>(orders->id), report.jobs, now_.mono_ms);
   return orders;
 }
 
@@ -28,8 +27,7 @@ Result<idl::Jobs> StateMachine::NextJobs(const std::string& uuid, int64_t instan
   return jobs;
 }
 
-Status StateMachine::FinishJobs(const std::string& uuid, int64_t instance,
-                                const std::vector<idl::JobResult>& results) {
+Status StateMachine::FinishJobs(const std::string& uuid, int64_t instance, const std::vector<idl::JobResult>& results) {
   Result<const TargetState*> target = targets_.Check(uuid, instance);
   if (!target.ok()) return target.status();
   if ((*target)->id == 0) return {};  // it was removed meanwhile, and what it did with it
@@ -38,8 +36,7 @@ Status StateMachine::FinishJobs(const std::string& uuid, int64_t instance,
   return {};
 }
 
-Status StateMachine::ReportDamage(const std::string& uuid, int64_t instance,
-                                  const std::vector<idl::Damage>& damages) {
+Status StateMachine::ReportDamage(const std::string& uuid, int64_t instance, const std::vector<idl::Damage>& damages) {
   Result<const TargetState*> target = targets_.Check(uuid, instance);
   if (!target.ok()) return target.status();
   if ((*target)->id == 0) return {};

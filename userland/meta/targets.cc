@@ -105,7 +105,7 @@ std::vector<PlacementTarget> Targets::ForPlacement(uint64_t chunk_bytes) const {
   for (const auto& [uuid, target] : targets_) {
     if (target.id == 0) continue;
     view.push_back({target.id, target.record.capacity_bytes / chunk_bytes, 0, target.record.weight, target.record.zone,
-                    target.up && target.joined, target.record.draining});
+                    target.up, target.record.draining});
   }
   std::ranges::sort(view, {}, &PlacementTarget::id);
   return view;
@@ -149,10 +149,11 @@ Status Targets::CheckIdentity(const Uuid& uuid, const idl::RegisterTargetArgs& a
   auto known = targets_.find(uuid);
   bool member = known != targets_.end() && known->second.id != 0;
   if (tables_->tx().Get(key::Removed(args.uuid))) {
-    return Error(EINVAL,
-                 "target '{}' ({}) was removed from the pool as lost: what it holds is out of date; wipe its backing to "
-                 "use it anew",
-                 args.name, ToString(uuid));
+    return Error(
+        EINVAL,
+        "target '{}' ({}) was removed from the pool as lost: what it holds is out of date; wipe its backing to "
+        "use it anew",
+        args.name, ToString(uuid));
   }
   if (!args.cluster_uuid.empty()) {
     if (args.cluster_uuid != ToBytes(cluster_)) {

@@ -66,7 +66,7 @@ class Targets {
   Result<const TargetState*> Check(const std::string& uuid, int64_t instance) const;
   idl::Peer PeerAt(const Copy& copy) const;
   int64_t version() const { return version_; }
-  idl::TargetMap Map() const;                                             // members of the pool
+  idl::TargetMap Map() const;  // members of the pool
   // Those that may get new chunks; `used` is 0.
   std::vector<PlacementTarget> ForPlacement(uint64_t chunk_bytes) const;
 

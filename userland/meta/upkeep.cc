@@ -54,28 +54,31 @@ bool Upkeep::TakeChunkChanges() {
 void Upkeep::Run(int64_t now_ms, int64_t now_s) {
   if (!chunks_->formed()) return;
   begin_operation_();
+  resync_.SetNow(now_ms);
   bool more = false;
   for (int round = 0; round < kRoundsMax; ++round) {
     bool happened = TakeTargetChanges();
     happened = TakeChunkChanges() || happened;
     if (round > 0 && !happened) break;
-    more = resync_.Plan(now_ms);
+    more = resync_.Plan();
     scrub_.Plan(resync_.members(), now_ms, now_s);
     repair_.Plan(resync_.members(), now_ms);
   }
   more = more || seen_version_ != chunks_->map_version();
-  deadline_ms_ = more ? now_ms
-                      : std::min({resync_.deadline_ms(), repair_.deadline_ms(), scrub_.deadline_ms(now_ms, now_s)});
+  deadline_ms_ =
+      more ? now_ms : std::min({resync_.deadline_ms(), repair_.deadline_ms(), scrub_.deadline_ms(now_ms, now_s)});
 }
 
 void Upkeep::OnProgress(uint32_t target, const std::vector<idl::JobProgress>& jobs, int64_t now_ms) {
-  for (const idl::JobProgress& job : jobs) resync_.OnProgress(target, job, now_ms);
+  resync_.SetNow(now_ms);
+  for (const idl::JobProgress& job : jobs) resync_.OnProgress(target, job);
 }
 
 void Upkeep::OnFinished(uint32_t target, const idl::JobResult& result, int64_t now_ms) {
   switch (result.kind) {
     case idl::JobKind::COPY:
-      return resync_.OnFinished(target, result, now_ms);
+      resync_.SetNow(now_ms);
+      return resync_.OnFinished(target, result);
     case idl::JobKind::REPAIR:
       return repair_.OnFinished(target, result, now_ms);
     case idl::JobKind::SCRUB:

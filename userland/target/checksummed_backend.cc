@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <cstdlib>
 #include <cstring>
 #include <utility>
 
@@ -18,17 +17,11 @@ using rdma::BackendDone;
 using rdma::BackendOp;
 using rdma::BackendRequest;
 
-constexpr uint64_t kAreaCookie = 1ULL << 62;  // of requests for the areas; others are indices of operations
-constexpr uint64_t kLoadBytes = 1 << 20;
 constexpr unsigned kTurnsPerClockRead = 64;
 constexpr size_t kPollBatch = 64;
 constexpr size_t kToldMax = 1 << 20;
 
 bool Writes(BackendOp op) { return op != BackendOp::kRead && op != BackendOp::kChecksums; }
-
-struct FreeDeleter {
-  void operator()(uint8_t* memory) const { free(memory); }
-};
 
 }  // namespace
 
@@ -52,65 +45,6 @@ ChecksummedBackend::ChecksummedBackend(rdma::BlockBackend* device, ChecksummedOp
   std::vector<uint8_t> zeroes(kBlockBytes);
   zero_sum_ = SumOf(zeroes.data());
 }
-
-// ---- opening and closing
-
-int32_t ChecksummedBackend::ReadNow(uint64_t offset, uint8_t* data, uint32_t bytes) {
-  device_->Submit({.op = BackendOp::kRead, .offset_bytes = offset, .length_bytes = bytes, .data = data});
-  for (;;) {
-    device_->Kick();
-    std::array<BackendDone, 1> done;
-    if (device_->Poll(done)) return done[0].result;
-    if (device_->Arm()) device_->Wait(-1);
-  }
-}
-
-Status ChecksummedBackend::Load() {
-  std::unique_ptr<uint8_t[], FreeDeleter> buffer(static_cast<uint8_t*>(aligned_alloc(kPageBytes, kLoadBytes)));
-  if (!buffer) return Error(ENOMEM, "no memory to read the checksums");
-  auto read = [&](const char* what, uint64_t start, uint64_t bytes, auto&& take) {
-    for (uint64_t at = 0; at < bytes; at += kLoadBytes) {
-      auto count = static_cast<uint32_t>(std::min(kLoadBytes, bytes - at));
-      int32_t result = ReadNow(start + at, buffer.get(), count);
-      if (result < 0) return Status::Errno(-result, fmt::format("read the {} at {}", what, start + at));
-      take(at, count);
-    }
-    return Status::Ok();
-  };
-  const Areas& areas = options_.areas;
-  std::vector<uint8_t> intents(areas.intents_bytes);
-  Status s = read("intents", areas.intents, areas.intents_bytes,
-                  [&](uint64_t at, uint32_t count) { memcpy(&intents[at], buffer.get(), count); });
-  if (!s.ok()) return s;
-  intents_ = std::make_unique<WriteIntents>(static_cast<AreaWriter*>(this), intents, table_.regions(), options_.limits);
-  for (uint64_t region = 0; region < table_.regions(); region++) in_doubt_ += intents_->IsDirty(region);
-  if (in_doubt_ > 0) {
-    LogInfo("this target was not stopped cleanly: checksums of {} of its {} regions are taken anew", in_doubt_,
-            table_.regions());
-  }
-  return read("checksums", areas.checksums, table_.regions() * kPageBytes, [&](uint64_t at, uint32_t count) {
-    for (uint64_t page = 0; page < count / kPageBytes; page++) {
-      uint64_t region = at / kPageBytes + page;
-      table_.Load(region, buffer.get() + page * kPageBytes, intents_->IsDirty(region));
-    }
-  });
-}
-
-Status ChecksummedBackend::Close() {
-  intents_->CleanAll();
-  while (!intents_->clean() || !area_done_.empty()) {
-    intents_->Tick(clock_->NowMs());
-    std::array<BackendDone, kPollBatch> ignored;
-    Kick();
-    Poll(ignored);
-    if (intents_->failed())
-      return Error(EIO, "the checksums are not all written: some are taken anew at the next start");
-    if (!area_done_.empty() && Arm()) device_->Wait(-1);
-  }
-  return Status::Ok();
-}
-
-// ---- requests
 
 void ChecksummedBackend::Submit(const BackendRequest& request) {
   if (free_.empty()) {
@@ -240,7 +174,10 @@ void ChecksummedBackend::OnRead(uint32_t index, int32_t result) {
   std::vector<uint32_t*> wrong;
   for (size_t i = 0; i < sums.size(); i++) {
     uint32_t found = SumOf(request.data + i * kBlockBytes);
-    if (sums[i] == kSumUnknown) sums[i] = found;
+    if (sums[i] == kSumUnknown) {
+      sums[i] = found;
+      adopted_.insert((request.offset_bytes + i * kBlockBytes) / kRegionBytes);
+    }
     if (sums[i] != found) wrong.push_back(&sums[i]);
   }
   if (wrong.empty()) {
@@ -334,7 +271,11 @@ void ChecksummedBackend::RunStartable() {
 }
 
 size_t ChecksummedBackend::Poll(std::span<BackendDone> out) {
-  if (std::exchange(slept_, false) || ++turns_ % kTurnsPerClockRead == 0) intents_->Tick(clock_->NowMs());
+  if (std::exchange(slept_, false) || ++turns_ % kTurnsPerClockRead == 0) {
+    uint64_t now_ms = clock_->NowMs();
+    intents_->Tick(now_ms);
+    KeepAdopted(now_ms);
+  }
   std::array<BackendDone, kPollBatch> batch;
   size_t count = device_->Poll(batch);
   for (size_t i = 0; i < count; i++) {
@@ -356,7 +297,7 @@ size_t ChecksummedBackend::Poll(std::span<BackendDone> out) {
 
 void ChecksummedBackend::Wait(int timeout_ms) {
   slept_ = true;
-  uint64_t deadline_ms = intents_->deadline_ms();
+  uint64_t deadline_ms = std::min(intents_->deadline_ms(), adopted_.empty() ? UINT64_MAX : adopted_at_ms_);
   if (deadline_ms != UINT64_MAX) {
     uint64_t now_ms = clock_->NowMs();
     auto left_ms = static_cast<int>(deadline_ms > now_ms ? std::min<uint64_t>(deadline_ms - now_ms, 1000) : 0);
@@ -370,53 +311,5 @@ uint32_t ChecksummedBackend::TakeLatencyUs() {
   uint64_t ns = latency_ns_.exchange(0, std::memory_order_relaxed);
   return count == 0 ? 0 : static_cast<uint32_t>(std::max<uint64_t>(1, ns / count / 1000));
 }
-
-// ---- the areas
-
-void ChecksummedBackend::SubmitArea(const BackendRequest& request, Done done) {
-  BackendRequest own = request;
-  own.cookie = area_next_++;
-  area_done_.emplace(own.cookie, std::move(done));
-  device_->Submit(own);
-}
-
-void ChecksummedBackend::WriteIntentPage(uint64_t page, const uint8_t* data, Done done) {
-  SubmitArea({.op = BackendOp::kWrite,
-              .durable = true,
-              .offset_bytes = options_.areas.intents + page * kPageBytes,
-              .length_bytes = kPageBytes,
-              .data = const_cast<uint8_t*>(data)},
-             std::move(done));
-}
-
-void ChecksummedBackend::WriteSums(uint64_t region, bool durable, Done done) {
-  PageWrite& write = page_writes_[region];
-  write.next.push_back(std::move(done));
-  write.next_durable = write.next_durable || durable;
-  if (write.now.empty()) WritePage(region);
-}
-
-void ChecksummedBackend::WritePage(uint64_t region) {
-  PageWrite& write = page_writes_[region];
-  write.now = std::exchange(write.next, {});
-  SubmitArea({.op = BackendOp::kWrite,
-              .durable = std::exchange(write.next_durable, false),
-              .offset_bytes = options_.areas.checksums + region * kPageBytes,
-              .length_bytes = kPageBytes,
-              .data = table_.page(region)},
-             [this, region](int32_t result) { OnPage(region, result); });
-}
-
-void ChecksummedBackend::OnPage(uint64_t region, int32_t result) {
-  std::vector<Done> done = std::exchange(page_writes_[region].now, {});
-  if (page_writes_[region].next.empty()) {
-    page_writes_.erase(region);
-  } else {
-    WritePage(region);
-  }
-  for (Done& each : done) each(result);
-}
-
-void ChecksummedBackend::Flush(Done done) { SubmitArea({.op = BackendOp::kFlush}, std::move(done)); }
 
 }  // namespace weft::target

@@ -16,6 +16,7 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <set>
 #include <span>
 #include <unordered_map>
 #include <unordered_set>
@@ -64,7 +65,8 @@ class ChecksummedBackend final : public rdma::BlockBackend, private AreaWriter {
 
  private:
   using Clock = std::chrono::steady_clock;
-  struct Operation {  // a request under way
+  static constexpr uint64_t kAreaCookie = 1ULL << 62;  // of requests for the areas; others are indices of operations
+  struct Operation {                                   // a request under way
     rdma::BackendRequest request;
     std::vector<uint32_t> sums;  // kWrite: of its blocks
     uint32_t missing = 0;        // intents or pages of checksums that are being written for it
@@ -85,6 +87,7 @@ class ChecksummedBackend final : public rdma::BlockBackend, private AreaWriter {
   void OnWritten(uint32_t index, int32_t result);
   void KeepBad(const rdma::BackendRequest& request);
   void TellBad(const rdma::BackendRequest& request);
+  void KeepAdopted(uint64_t now_ms);
   void GiveChecksums(const rdma::BackendRequest& request);
   // Sets the range's checksums; those of its pages that say "bad" on the device are written before it ends.
   void SetSums(uint32_t index);
@@ -126,6 +129,10 @@ class ChecksummedBackend final : public rdma::BlockBackend, private AreaWriter {
   std::unordered_map<uint64_t, Done> area_done_;         // by cookie
   uint64_t area_next_;
 
+  // Regions with checksums that were taken from what was read, and that their pages on the device may lack.
+  std::set<uint64_t> adopted_;
+  uint64_t adopted_at_ms_ = 0;  // when to look at them again
+  uint64_t adopted_cursor_ = 0;
   std::unordered_set<uint64_t> told_;  // blocks that OnDamage has named
   std::function<void(std::span<const uint64_t>)> on_damage_;
   std::atomic<uint64_t> latency_ns_ = 0;

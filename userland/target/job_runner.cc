@@ -10,6 +10,8 @@
 #include "userland/target/label.h"
 #include "userland/target/place_copy.h"
 #include "userland/target/place_release.h"
+#include "userland/target/place_repair.h"
+#include "userland/target/place_scrub.h"
 
 namespace weft::target {
 namespace {
@@ -45,8 +47,12 @@ std::unique_ptr<PlaceJob> JobRunner::Make(const idl::Job& job) {
   switch (job.kind) {
     case idl::JobKind::COPY:
       return std::make_unique<PlaceCopy>(&host_, job);
+    case idl::JobKind::REPAIR:
+      return std::make_unique<PlaceRepair>(&host_, job);
     case idl::JobKind::RELEASE:
       return std::make_unique<PlaceRelease>(&host_, job);
+    case idl::JobKind::SCRUB:
+      return std::make_unique<PlaceScrub>(&host_, job);
     default:
       return nullptr;
   }

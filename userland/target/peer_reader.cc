@@ -17,13 +17,16 @@ PeerReader::PeerReader(rdma::Verbs* verbs, rdma::BlockBackend* backend, PeerRead
 
 PeerReader::~PeerReader() = default;
 
+Status PeerReader::PrepareBuffers() {
+  if (buffers_) return Status::Ok();
+  auto buffers = rdma::BufferPool::Create(options_.buffer_bytes);
+  if (!buffers.ok()) return buffers.status();
+  buffers_ = *std::move(buffers);
+  return backend_->AddBuffer(buffers_->memory(), buffers_->bytes());
+}
+
 Status PeerReader::Open() {
-  if (!buffers_) {
-    auto buffers = rdma::BufferPool::Create(options_.buffer_bytes);
-    if (!buffers.ok()) return buffers.status();
-    buffers_ = *std::move(buffers);
-    if (Status s = backend_->AddBuffer(buffers_->memory(), buffers_->bytes()); !s.ok()) return s;
-  }
+  if (Status s = PrepareBuffers(); !s.ok()) return s;
   rdma::InitiatorOptions options;
   options.memory = buffers_->memory();
   options.memory_bytes = buffers_->bytes();

@@ -42,7 +42,8 @@ class PeerReader {
   Status Use(const idl::Peer& peer);
   void Release(int32_t id);
 
-  uint8_t* TakeBuffer(uint32_t bytes);  // nullptr: there is none now. Only while a peer is in use
+  Status PrepareBuffers();              // for TakeBuffer without Use. ENOMEM
+  uint8_t* TakeBuffer(uint32_t bytes);  // nullptr: there is none now
   void GiveBuffer(uint8_t* buffer, uint32_t bytes);
   // buffer: of TakeBuffer. EHOSTDOWN: the peer was not reached for detect_ms.
   void Read(int32_t id, uint32_t version, uint64_t offset, uint32_t length, uint8_t* buffer, Done done);

@@ -52,7 +52,10 @@ class WriteIntents {
 
   void Tick(uint64_t now_ms);                           // after time has passed
   uint64_t deadline_ms() const { return look_at_ms_; }  // when Tick has something to do; UINT64_MAX: never
-  void CleanAll() { all_ = true; }                      // from now on, without waiting for regions to be idle
+  void CleanAll() {                                     // from now on, without waiting for regions to be idle
+    all_ = true;
+    failed_ = false;
+  }
   bool clean() const { return dirty_.empty() && batch_.empty() && !writing_; }
   bool failed() const { return failed_; }  // since CleanAll
 
