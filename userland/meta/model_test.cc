@@ -294,7 +294,7 @@ class Model {
 
 class Simulation {
  public:
-  explicit Simulation(uint64_t seed) : random_(seed) { Form(); }
+  explicit Simulation(uint64_t seed) : random_(seed), server_(WithoutUpkeep()) { Form(); }
 
   void Run(int steps) {
     for (int step = 0; step < steps && !testing::Test::HasFailure(); ++step) {
@@ -317,6 +317,9 @@ class Simulation {
       ASSERT_TRUE(server_.Register(TestServer::TargetArgs(name, 4 << 20)).ok());
     }
     ASSERT_TRUE(server_.CreatePool(2, 1 << 20).ok());
+    for (std::string name : {"t1", "t2", "t3"}) {  // told that they have joined, and knowing it
+      for (int i = 0; i < 2; ++i) ASSERT_TRUE(server_.Heartbeat(TestServer::TargetArgs(name, 4 << 20)).ok());
+    }
     Open();
   }
   void Open() {

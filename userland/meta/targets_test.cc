@@ -188,6 +188,7 @@ TEST_F(TargetsTest, NewChunksAvoidTargetsThatAreDown) {
   for (std::string name : {"t1", "t2", "t3"}) ASSERT_TRUE(server_.Register(Args(name, 256)).ok());
   ASSERT_TRUE(server_.CreatePool(2, 4 * kMiB).ok());
   Map();
+  for (std::string name : {"t1", "t2", "t3"}) ASSERT_TRUE(server_.Heartbeat(Args(name)).ok());  // they have joined
   server_.Advance(4'500);
   ASSERT_TRUE(server_.Heartbeat(Args("t1")).ok());
   ASSERT_TRUE(server_.Heartbeat(Args("t3")).ok());
