@@ -12,7 +12,7 @@ namespace {
 
 // Tables that a server keeps in its memory too: behind its back they must not change.
 constexpr std::string_view kMirrored = "XKTNLGFWRBZP";
-constexpr std::string_view kTables = "SPXIDCEKTNLOGFWRBZ";
+constexpr std::string_view kTables = "SPXIDCEKTNLOGFWRBVZ";
 
 std::string Hex(std::string_view bytes) {
   std::string hex;
@@ -113,6 +113,7 @@ Result<FsckResult> FsckCheck(StoreReader* reader) {
   FsckScan scan(reader);
   if (Status status = CheckSuperblock(&scan); !status.ok()) return status;
   CheckTables(&scan);
+  scan.Read<ScrubRecord>(key::Scrub());  // says when it is malformed
   FsckClients(&scan);
   FsckNames(&scan);
   FsckOrphans(&scan);
