@@ -114,6 +114,7 @@ Result<FsckResult> FsckCheck(StoreReader* reader) {
   FsckScan scan(reader);
   if (Status status = CheckSuperblock(&scan); !status.ok()) return status;
   CheckTables(&scan);
+  scan.Read<ScrubRecord>(key::Scrub());  // says when it is malformed
   FsckClients(&scan);
   FsckNames(&scan);
   FsckOrphans(&scan);

@@ -40,7 +40,7 @@ Result<idl::PoolStatus> StateMachine::AddTarget(const std::string& name) {
   }
   uint32_t id = counters_.next_target++;
   LogInfo("target '{}' joins the pool as {}", name, id);
-  targets_.Join(Uuid(target->record.uuid), id);
+  targets_.Join(Uuid(target->record.uuid), id, true);
   return PoolStatus();
 }
 

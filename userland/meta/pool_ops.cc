@@ -76,7 +76,7 @@ Result<idl::PoolStatus> StateMachine::CreatePool(const idl::CreatePoolArgs& args
     return Error(EINVAL, "the targets are too small for one chunk of {} in {} copies; choose a smaller chunk size",
                  FormatBytes(chunk_bytes), copies);
   }
-  for (const Uuid& uuid : *chosen) targets_.Join(uuid, counters_.next_target++);
+  for (const Uuid& uuid : *chosen) targets_.Join(uuid, counters_.next_target++, false);
   uint64_t chunk_blocks = static_cast<uint64_t>(chunk_bytes) / kBlockBytes;
   PoolRecord pool;
   pool.copies = static_cast<uint32_t>(copies);

@@ -36,7 +36,7 @@ Members Resync::CurrentMembers() const {
     if (target.id == 0) continue;
     Member& member = members[target.id];
     member.id = target.id;
-    member.up = target.up;
+    member.up = target.usable();
     member.draining = target.record.draining;
     member.weight = target.record.weight;
     member.zone = target.record.zone;

@@ -105,7 +105,7 @@ std::vector<PlacementTarget> Targets::ForPlacement(uint64_t chunk_bytes) const {
   for (const auto& [uuid, target] : targets_) {
     if (target.id == 0) continue;
     view.push_back({target.id, target.record.capacity_bytes / chunk_bytes, 0, target.record.weight, target.record.zone,
-                    target.up, target.record.draining});
+                    target.usable(), target.record.draining});
   }
   std::ranges::sort(view, {}, &PlacementTarget::id);
   return view;
@@ -282,10 +282,11 @@ Result<idl::TargetOrders> Targets::Heartbeat(const std::string& uuid, const idl:
 
 // ---- members ------------------------------------------------------------------------------------
 
-void Targets::Join(const Uuid& uuid, uint32_t id) {
+void Targets::Join(const Uuid& uuid, uint32_t id, bool awaited) {
   TargetState& target = targets_.at(uuid);
   target.id = id;
   target.told = false;
+  target.awaited = awaited;
   members_[id] = uuid;
   tables_->tx().Put(key::Target(id), target.record.Encode());
   changes_[id];

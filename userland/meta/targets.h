@@ -35,8 +35,9 @@ struct TargetState {
   uint32_t id = 0;  // 0: not part of the pool
   TargetRecord record;
   bool up = true;
-  bool told = false;    // that it is a member
-  bool joined = false;  // it has shown that it knows
+  bool told = false;     // that it is a member
+  bool joined = false;   // it has shown that it knows
+  bool awaited = false;  // it came into a pool that is in use: gets nothing before it has joined
   int64_t heartbeat_at_ms = 0;
   int64_t reported_at_ms = -1;  // -1: never
   int32_t queue_depth = 0;
@@ -44,6 +45,7 @@ struct TargetState {
   int32_t told_load = 0;  // when the map last changed
   int32_t device_latency_us = 0;
   int64_t jobs_version = 0;
+  bool usable() const { return up && (joined || !awaited); }
 };
 
 // What happened to a member since it was last asked.
@@ -73,8 +75,8 @@ class Targets {
   Result<idl::TargetOrders> Register(const idl::RegisterTargetArgs& args, int64_t now_ms);
   Result<idl::TargetOrders> Heartbeat(const std::string& uuid, const idl::TargetReport& report, int64_t instance,
                                       int64_t now_ms);
-  // Makes a registered target a member of the pool.
-  void Join(const Uuid& uuid, uint32_t id);
+  // Makes a registered target a member of the pool. awaited: of one that is in use.
+  void Join(const Uuid& uuid, uint32_t id, bool awaited);
   void SetDraining(uint32_t id, bool draining);
   // It is no member any more. lost: what it holds is out of date, and it will be refused should it come back.
   void Remove(uint32_t id, bool lost);

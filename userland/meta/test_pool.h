@@ -44,6 +44,8 @@ class TestPool {
   void Advance(int64_t ms);
   // It is silent until it counts as down.
   void Down(const std::string& name);
+  // It dies: is silent from now on.
+  void Silence(const std::string& name) { targets_.at(name).up = false; }
   // Another process of it registers.
   void Restart(const std::string& name);
   // The same process is heard of again.

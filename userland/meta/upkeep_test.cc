@@ -172,6 +172,8 @@ TEST_F(UpkeepTest, ATargetJoins) {
   ASSERT_TRUE(pool_.Admin([](StateMachine& m) { return m.AddTarget("t3"); }).ok());
   EXPECT_GT(pool_.JobsVersion("t3"), version) << "it is woken, to ask for its orders";
   EXPECT_FALSE(pool_.Target("t3").joined);
+  for (int i = 0; i < 3; ++i) pool_.MakeChunk();
+  EXPECT_EQ(pool_.On("t3"), 0U) << "before it knows, it gets nothing";
   auto orders = pool_.server().Heartbeat(pool_.Args("t3"));
   EXPECT_EQ(orders->id, 3);
   EXPECT_EQ(orders->chunk_bytes, TestPool::kChunkBytes);
