@@ -47,9 +47,9 @@ in_force round_robin || fail "garbage is in force again"
 runs
 
 step "1,000 swaps"
-# round_robin detaches, the one after it attaches, the others replace each other
-ok "$TOOLS/balancer_swaps" 1000 p2c_latency least_inflight weighted local_first "$PROJECT/build/bpf/p2c_latency.bpf.o" \
-	round_robin
+policies=()
+for name in p2c_latency least_inflight weighted local_first; do policies+=("$PROJECT/build/bpf/$name.bpf.o"); done
+ok "$TOOLS/balancer_swaps" 1000 "${policies[@]}"
 runs
 touch "$SCRATCH/stop"
 wait "$load" || fail "the I/O saw an error"
