@@ -43,7 +43,7 @@ void PlaceCopy::Step() {
     host_->engine->Execute({.op = BackendOp::kFlush}, [this](int32_t result) {
       flushing_ = false;
       flushed_ = true;
-      if (result < 0) Fail(-result, Status::Errno(-result, fmt::format("{}: flush the device", Name())).message());
+      if (result < 0) FailAt("flush the device", -result);
     });
   }
 }
@@ -92,8 +92,7 @@ void PlaceCopy::OnLocked(Handle region) {
 void PlaceCopy::OnFetched(Handle region, const PeerFetch::Outcome& outcome) {
   auto answered = std::ranges::find(job_.peers, outcome.peer, &idl::Peer::id);
   if (outcome.error) {
-    Fail(outcome.error,
-         Status::Errno(outcome.error, fmt::format("{}: read from target '{}'", Name(), answered->name)).message());
+    FailAt(fmt::format("read from target '{}'", answered->name), outcome.error);
   } else {
     peer_ = static_cast<size_t>(answered - job_.peers.begin());
   }
@@ -135,7 +134,7 @@ void PlaceCopy::StoreRun(Handle region, uint32_t first, uint32_t count, bool bad
 }
 
 void PlaceCopy::OnStored(Handle region, int32_t result) {
-  if (result < 0) Fail(-result, Status::Errno(-result, fmt::format("{}: write", Name())).message());
+  if (result < 0) FailAt("write", -result);
   if (--region->writes > 0) return;
   if (!failed()) done_bytes_ += region->range.length;
   EndRegion(region);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "userland/target/place_job.h"
 
+#include <cerrno>
 #include <utility>
 
 namespace weft::target {
@@ -31,6 +32,12 @@ void PlaceJob::Fail(int error, std::string message) {
   if (failed()) return;
   result_.error = error;
   result_.message = std::move(message);
+}
+
+void PlaceJob::FailAt(std::string_view what, int error) {
+  std::string name = fmt::format("{}: {}", Name(), what);
+  Fail(error,
+       error == ESTALE ? name + ": a newer version of the chunk is known there" : Status::Errno(error, name).message());
 }
 
 std::string PlaceJob::Name() const {

@@ -8,6 +8,8 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
+#include <string_view>
 
 #include "rdma/block_target.h"
 #include "rdma/places.h"
@@ -54,9 +56,10 @@ class PlaceJob {
   uint64_t done_bytes() const { return done_bytes_; }
 
  protected:
-  bool UsePeers();                            // false: failed, and has ended
-  void Finish() { finished_ = true; }         // with what is in the result
-  void Fail(int error, std::string message);  // the first one counts; nothing new is to be begun
+  bool UsePeers();                                // false: failed, and has ended
+  void Finish() { finished_ = true; }             // with what is in the result
+  void Fail(int error, std::string message);      // the first one counts; nothing new is to be begun
+  void FailAt(std::string_view what, int error);  // "copy of chunk 7: WHAT: why"
   bool failed() const { return result_.error != 0; }
   uint64_t offset() const { return static_cast<uint64_t>(job_.offset); }
   uint64_t bytes() const { return static_cast<uint64_t>(job_.bytes); }

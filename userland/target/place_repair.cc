@@ -37,7 +37,7 @@ void PlaceRepair::Step() {
     host_->engine->Execute({.op = BackendOp::kFlush}, [this](int32_t result) {
       busy_ = false;
       flushed_ = true;
-      if (result < 0) Fail(-result, Status::Errno(-result, fmt::format("{}: flush the device", Name())).message());
+      if (result < 0) FailAt("flush the device", -result);
     });
     return;
   }
@@ -67,8 +67,7 @@ void PlaceRepair::OnRead(int32_t result) {
 
 void PlaceRepair::OnFetched(const PeerFetch::Outcome& outcome) {
   if (outcome.error) {
-    Fail(outcome.error,
-         Status::Errno(outcome.error, fmt::format("{}: read from target {}", Name(), outcome.peer)).message());
+    FailAt(fmt::format("read from target {}", outcome.peer), outcome.error);
   }
   if (stopping_ || failed()) {
     EndBlock();
@@ -85,7 +84,7 @@ void PlaceRepair::Write(bool bad) {
                           .data = buffer_},
                          [this](int32_t result) {
                            if (result < 0) {
-                             Fail(-result, Status::Errno(-result, fmt::format("{}: write", Name())).message());
+                             FailAt("write", -result);
                            }
                            EndBlock();
                          });

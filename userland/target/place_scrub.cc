@@ -74,7 +74,7 @@ void PlaceScrub::Verify() {
           under_way_--;
           done_bytes_ += length;
           if (result == 0 || result == -EBADMSG) return;  // the latter the backend has told
-          Fail(-result, Status::Errno(-result, fmt::format("{}: read", Name())).message());
+          FailAt("read", -result);
         });
     next_ += length;
   }
@@ -117,7 +117,7 @@ void PlaceScrub::Compare() {
 
 void PlaceScrub::OnOwnSums(int32_t result) {
   under_way_--;
-  if (result < 0) Fail(-result, Status::Errno(-result, fmt::format("{}: checksums", Name())).message());
+  if (result < 0) FailAt("checksums", -result);
   if (stopping_ || failed()) return;
   under_way_++;
   const idl::Peer& peer = job_.peers[peer_];
@@ -129,8 +129,7 @@ void PlaceScrub::OnOwnSums(int32_t result) {
 void PlaceScrub::OnPeerSums(int32_t result) {
   under_way_--;
   if (result < 0) {
-    Fail(-result,
-         Status::Errno(-result, fmt::format("{}: checksums of target '{}'", Name(), job_.peers[peer_].name)).message());
+    FailAt(fmt::format("checksums of target '{}'", job_.peers[peer_].name), -result);
   }
   if (stopping_ || failed()) return;
   Look();

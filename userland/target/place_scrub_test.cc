@@ -62,12 +62,14 @@ TEST_F(PlaceScrubTest, WhatDiffersTwiceIsToldByPeer) {
 TEST_F(PlaceScrubTest, AWriteThatIsNotEverywhereYetIsNoMismatch) {
   Change(&a(), 2 * kPlace, 4);
   Change(&a(), 2 * kPlace, 5);
+  Change(&a(), 2 * kPlace, 8);
   Scrub({&a()});
   Pass(500);
   EXPECT_TRUE(own().results.empty());
   Change(&own(), kPlace, 4);                                                   // has arrived here, too
   Change(&a(), 2 * kPlace, 5);                                                 // and the next one there
   memset(&a().backend.bytes()[2 * kPlace + 6 * kBlockBytes], 9, kBlockBytes);  // began meanwhile
+  memset(&a().backend.bytes()[2 * kPlace + 8 * kBlockBytes], 9, kBlockBytes);  // is written again and again
   EXPECT_EQ(Result().error, 0) << Result().message;
   EXPECT_TRUE(Result().mismatches.empty());
 }
