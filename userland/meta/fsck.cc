@@ -114,7 +114,10 @@ Result<FsckResult> FsckCheck(StoreReader* reader) {
   FsckScan scan(reader);
   if (Status status = CheckSuperblock(&scan); !status.ok()) return status;
   CheckTables(&scan);
-  scan.Read<ScrubRecord>(key::Scrub());  // says when it is malformed
+  scan.Scan(key::Scrub(), [](std::string_view, std::string_view value) {
+    ScrubRecord record;
+    return ScrubRecord::Decode(value, &record);
+  });
   FsckClients(&scan);
   FsckNames(&scan);
   FsckOrphans(&scan);

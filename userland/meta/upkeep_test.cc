@@ -334,6 +334,7 @@ TEST_F(UpkeepTest, RebalanceIsStopped) {
   for (int i = 0; i < 20; ++i) pool_.MakeChunk();
   pool_.Add("t3", 64);
   ASSERT_TRUE(pool_.Admin([](StateMachine& m) { return m.AddTarget("t3"); }).ok());
+  pool_.Work();  // it joins
   ASSERT_TRUE(pool_.Admin([](StateMachine& m) { return m.Rebalance(false); }).ok());
   ASSERT_FALSE(pool_.Jobs("t3").empty());
   ASSERT_TRUE(pool_.Admin([](StateMachine& m) { return m.Rebalance(true); }).ok());
