@@ -60,8 +60,8 @@ jq -r '.problems[].path' "$SCRATCH/report" | grep -q '/victim$' || fail "the fil
 
 step "online: the store itself is damaged, repaired while it serves"
 ok cluster at-rest "$TOOLS/store_damage" --data /var/lib/weft-meta/data lost-blocks victim
-weftctl --json fsck > "$SCRATCH/report" 2>&1 && fail "online, the damage is not found"
-found blocks-leaked || fail "online, it is not found as blocks-leaked: $(cat "$SCRATCH/report")"
+weftctl --json fsck > "$SCRATCH/report" 2> "$SCRATCH/error" && fail "online, the damage is not found"
+found blocks-leaked || fail "online, it is not found as blocks-leaked: $(report)"
 start_load tree
 weftctl fsck --repair > "$SCRATCH/fsck" 2>&1 || fail "it is not repaired online: $(cat "$SCRATCH/fsck")"
 stop_load "it was repaired"

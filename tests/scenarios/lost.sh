@@ -4,7 +4,7 @@
 # Copies by directory, inherited; then a target is gone for good: its copies are rebuilt elsewhere while
 # verified I/O goes on, files that had no other copy are lost and named, and it is refused when it comes
 # back.
-# vm: --targets 3 --copies 2 --chunk-size 16MiB --target-size 1G --timeout 900
+# vm: --targets 3 --spare 1 --copies 2 --chunk-size 16MiB --target-size 1G --timeout 900
 . "$(dirname "$0")/../lib.sh"
 . "$(dirname "$0")/../pool.sh"
 need_weft
@@ -45,6 +45,9 @@ ok cluster kill target3
 wait_for 30 down target3 || fail "target3 is still called up"
 refused 'drain|lost' weftctl target remove target3
 ok weftctl target remove --lost target3
+waits_for_targets() { pool_says '.tasks | any(.waits_for | test("target"))'; }
+wait_for 60 waits_for_targets || fail "it is not said that two targets cannot hold three copies: $(weftctl pool status)"
+ok weftctl target add target4
 in_sync 240
 stop_load "target3 was lost"
 pool_says '[.targets[] | select(.id != 0) | .name] | index("target3") | not' || fail "target3 is still a member: $(weftctl target list)"

@@ -129,6 +129,7 @@ Status Server::Open(const Settings& settings) {
 void Server::Close() {
   engine.reset();
   target.reset();
+  if (device) device->StopWatching();  // the engine's events are gone
   if (storage) {
     if (Status s = storage->Close(); !s.ok()) LogWarning("{}", s.message());
     storage.reset();
