@@ -94,6 +94,7 @@ void Resync::OnTarget(uint32_t id, const TargetChange& change) {
     SetSource(&job, PickSource(*chunk, job.target));
   }
   for (auto& line = lines_[id]; !line.empty();) todo_.Push(line.Pop());
+  waits_.clear();  // told anew
   for (uint64_t index : std::exchange(blocked_, {})) todo_.Push(index);
   turns_ = room_ = true;
 }
@@ -372,7 +373,9 @@ void Resync::Stand(uint64_t index, const Chunk& chunk, const ChunkPlan& plan) {
   auto stale = std::ranges::find_if(
       chunk.copies, [this](const Copy& copy) { return copy.state == CopyState::kStale && Stays(copy, members_); });
   bool added = stale == chunk.copies.end();
-  waits_[Why(chunk, added ? 0 : stale->target, added)] = plan.wait;
+  // Who waits for a turn waits for one that is blocked otherwise, once all turns are over.
+  Wait& wait = waits_[Why(chunk, added ? 0 : stale->target, added)];
+  if (plan.wait != Wait::kTurn || wait == Wait::kNothing) wait = plan.wait;
   if (plan.wait == Wait::kTurn || plan.wait == Wait::kRoom) {
     lines_[plan.target].Push(index);
   } else {

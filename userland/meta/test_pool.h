@@ -35,7 +35,7 @@ class TestPool {
   std::vector<std::string> Names() const;
 
   // Fills a chunk with a file of its own. (Space makes chunks eight at a time.)
-  uint64_t MakeChunk();
+  uint64_t MakeChunk(int copies = 0);  // 0: as many as the pool says
   Chunk ChunkAt(uint64_t index) { return *server_.machine().chunks().Find(index); }
   void MarkStale(uint64_t index, const std::string& target);
   void MarkAllStale(const std::string& target);

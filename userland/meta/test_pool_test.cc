@@ -60,12 +60,14 @@ std::string TestPool::NameOf(uint32_t id) {
   return "";
 }
 
-uint64_t TestPool::MakeChunk() {
+uint64_t TestPool::MakeChunk(int copies) {
   std::string name = "f" + std::to_string(++files_);
   idl::Reply file = server_.Execute(op::Create(static_cast<int64_t>(kRootIno), name, S_IFREG | 0644));
   EXPECT_EQ(file.error, 0);
   int blocks = kChunkBytes / 4096;
-  idl::Reply grant = server_.Execute(op::Grant(blocks, 1));
+  idl::Operation wanted = op::Grant(blocks, 1);
+  if (copies > 0) wanted.grant.__set_copies(copies);
+  idl::Reply grant = server_.Execute(wanted);
   if (grant.error != 0 || grant.ranges.at(0).blocks != blocks) {
     ADD_FAILURE() << "no whole chunk was granted: error " << grant.error;
     return 0;

@@ -280,6 +280,17 @@ TEST_F(UpkeepTest, LostWithoutAnotherCopy) {
   EXPECT_EQ(pool_.Status().chunks_lost, static_cast<int64_t>(held));
 }
 
+TEST_F(UpkeepTest, ThatTargetsAreTooFewIsSaidWhenOthersHaveHadTheirTurn) {
+  pool_.Form(3, 2);
+  for (int i = 0; i < 12; ++i) pool_.MakeChunk(2 + i % 2);
+  pool_.Down("t1");
+  ASSERT_TRUE(pool_.Admin([](StateMachine& m) { return m.RemoveTarget("t1", true); }).ok());
+  pool_.Forget("t1");
+  pool_.Work();
+  EXPECT_NE(pool_.Task(idl::TaskKind::REBUILD, "").waits_for.find("add one"), std::string::npos)
+      << pool_.Task(idl::TaskKind::REBUILD, "").waits_for;
+}
+
 TEST_F(UpkeepTest, TooFewTargetsWait) {
   pool_.Form(2, 2);
   pool_.MakeChunk();
