@@ -18,7 +18,8 @@
  * in sync, waits, and writes it again.
  *
  * Read: one copy that is in sync; when it fails (-EBADMSG: its checksum does not match) another
- * one, until all have been tried. A copy that answered with an error will do so again: -EIO. One
+ * one, until all have been tried. When one of them was damaged, all are tried again block by block:
+ * each may have what the others lack. A copy that answered with an error will do so again: -EIO. One
  * that could not be reached may come back: it waits.
  *
  * A copy whose target was started anew while it had unflushed writes is read only when there is
@@ -158,6 +159,7 @@ static void read_failed(struct weft_transfer *t, u32 copy)
 		return;
 	}
 	t->unreachable |= error == -EHOSTDOWN;
+	t->damaged |= error == -EBADMSG;
 	if (t->tried_count == WEFT_CHUNK_COPIES_MAX) {	/* the map changes all the time */
 		t->tried_count = 0;
 		transfer_wait(t, WEFT_TRANSFER_SEND);
@@ -229,7 +231,14 @@ void weft_transfer_answered(struct weft_transfer *t)
 		return;
 	}
 	weft_transfer_copy_out(t);
-	transfer_end(t, 0);
+	t->done += weft_transfer_span(t);
+	if (t->done == t->length) {
+		transfer_end(t, 0);
+		return;
+	}
+	t->tried_count = 0;
+	t->unreachable = false;
+	transfer_queue(t, WEFT_TRANSFER_SEND);
 }
 
 /* No copy is in sync. */
@@ -260,6 +269,13 @@ static int transfer_send(struct weft_transfer *t, enum weft_wait wait)
 	}
 	if (!weft_chunk_in_sync(&t->map))
 		return transfer_lost(t, wait);
+	if (t->damaged && !t->by_block && t->length > WEFT_BLOCK_BYTES) {
+		t->by_block = true;
+		t->tried_count = 0;
+		t->unreachable = false;
+		transfer_queue(t, WEFT_TRANSFER_SEND);
+		return 0;
+	}
 	if (!weft_transfer_is_write(t) && t->tried_count && !t->unreachable)
 		return -EIO;
 	if (wait == WEFT_WAIT_NONE)

@@ -41,6 +41,9 @@ struct weft_transfer {
 	u32 tried[WEFT_CHUNK_COPIES_MAX];	/* READ: ids of targets that failed */
 	u32 tried_count;
 	bool unreachable;		/* one of them may come back */
+	bool damaged;			/* one of them has a block that does not match its checksum */
+	bool by_block;			/* READ: one block at a time */
+	u32 done;			/* READ by blocks: bytes that the bio has */
 	bool entered;			/* WRITE: counted in chunk->writers */
 	bool lost;			/* no copy is in sync; the map has been fetched for that */
 	u32 stale_tries;
@@ -57,6 +60,12 @@ static inline bool weft_transfer_is_write(const struct weft_transfer *t)
 	return t->op == WEFT_OP_WRITE;
 }
 
+/* What is sent at once: all of the bio, unless it is read by blocks. */
+static inline u32 weft_transfer_span(const struct weft_transfer *t)
+{
+	return t->by_block ? WEFT_BLOCK_BYTES : t->length;
+}
+
 /* transfer_send.c */
 
 /* Into t->map and t->sent: where it is to go now. False: there is no copy to go to. */
@@ -69,7 +78,7 @@ int weft_transfer_send(struct weft_transfer *t, enum weft_wait wait);
 void weft_transfer_put_slot(struct weft_transfer *t);
 /* READ: the target of the copy was started anew meanwhile, and may have lost what was read. */
 bool weft_transfer_is_doubtful(const struct weft_transfer *t, u32 copy);
-/* The data of a READ into its bio. */
+/* The data of a READ into its bio, behind what is done. */
 void weft_transfer_copy_out(struct weft_transfer *t);
 
 /* transfer.c: the chunk that the write waited for is open, or why it is not. May sleep. */

@@ -26,11 +26,13 @@ static void copy_in(struct weft_transfer *t)
 
 void weft_transfer_copy_out(struct weft_transfer *t)
 {
+	struct bvec_iter iter, from = t->bio->bi_iter;
 	const void *data = t->slot->data;
-	struct bvec_iter iter;
 	struct bio_vec bvec;
 
-	bio_for_each_segment(bvec, t->bio, iter) {
+	bio_advance_iter(t->bio, &from, t->done);
+	from.bi_size = weft_transfer_span(t);
+	__bio_for_each_segment(bvec, t->bio, iter, from) {
 		memcpy_to_bvec(&bvec, data);
 		data += bvec.bv_len;
 	}
@@ -41,8 +43,8 @@ static u32 read_choose(struct weft_transfer *t, u32 lost)
 {
 	struct weft_io io = {
 		.chunk = t->chunk->index,
-		.offset = t->offset,
-		.length = t->length,
+		.offset = t->offset + t->done,
+		.length = weft_transfer_span(t),
 		.op = WEFT_OP_READ,
 		.cluster = t->pool->channel->number,
 	};
@@ -91,7 +93,7 @@ static void transfer_done(struct weft_request *request, s32 result)
 	u32 copy = request->copy;
 
 	t->results[copy] = min(result, 0);
-	weft_target_end(t->map.targets[copy], t->pool->channel, t->op, t->length,
+	weft_target_end(t->map.targets[copy], t->pool->channel, t->op, weft_transfer_span(t),
 			t->results[copy], ktime_get_ns() - t->start_ns);
 	if (atomic_dec_and_test(&t->pending))
 		weft_transfer_answered(t);
@@ -108,8 +110,8 @@ static void request_fill(struct weft_request *request, struct weft_transfer *t, 
 	if (weft_transfer_is_write(t) && t->bio->bi_opf & REQ_FUA)
 		request->sqe.flags = WEFT_SQE_FUA;
 	request->sqe.target = t->map.chunk.copies[copy].target;
-	request->sqe.length = t->length;
-	request->sqe.offset = t->map.chunk.copies[copy].offset + t->offset;
+	request->sqe.length = weft_transfer_span(t);
+	request->sqe.offset = t->map.chunk.copies[copy].offset + t->offset + t->done;
 	request->sqe.buf = t->slot->offset;
 	request->sqe.chunk_version = t->map.chunk.version;
 	t->incarnations[copy] = weft_target_incarnation(t->map.targets[copy]);
@@ -147,7 +149,8 @@ int weft_transfer_send(struct weft_transfer *t, enum weft_wait wait)
 	struct weft_request *requests[WEFT_CHUNK_COPIES_MAX] = {}, *request;
 	u32 i, sent = t->sent;
 
-	t->slot = weft_slot_take(&t->pool->channel->buffer, t->length, transfer_kind(t), wait);
+	t->slot = weft_slot_take(&t->pool->channel->buffer, weft_transfer_span(t),
+				 transfer_kind(t), wait);
 	if (IS_ERR(t->slot)) {
 		int error = PTR_ERR(t->slot);
 

@@ -158,6 +158,23 @@ void BadChecksum() {
   CHECK_EQ(m.world()->marked_stale, 0u);
 }
 
+// Each copy has what the other one lacks.
+void BadChecksumsApart() {
+  Mounted m;
+  CHECK(m.Write(0, 1 << 20, 1));
+  m.world()->targets[0].bad_block = 3;
+  m.world()->targets[1].bad_block = 200;
+  for (int i = 0; i < 4; ++i) CHECK(m.Reads(0, 1 << 20, 1));
+  CHECK(m.Reads(4096, 3 * 4096, 1));
+  m.world()->targets[1].bad_block = 3;
+  CHECK(!m.Reads(0, 65536, 1));
+  CHECK_EQ(errno, EIO);
+  CHECK(m.Reads(4 * 4096, 65536, 1));
+  m.world()->targets[0].bad_block = 0;
+  for (int i = 0; i < 4; ++i) CHECK(m.Reads(0, 65536, 1));
+  m.world()->targets[1].bad_block = 0;
+}
+
 void LostChunk() {
   Mounted m;
   CHECK(m.Write(0, 4096, 1));
@@ -309,6 +326,7 @@ std::vector<Case> ChunkCases() {
           {"copy_comes_during_write", CopyComesDuringWrite},
           {"chunk_updates", ChunkUpdates},
           {"bad_checksum", BadChecksum},
+          {"bad_checksums_apart", BadChecksumsApart},
           {"lost_chunk", LostChunk},
           {"lost_writes_are_marked_at_once", LostWritesAreMarkedAtOnce},
           {"flush_meets_another_incarnation", FlushMeetsAnotherIncarnation},

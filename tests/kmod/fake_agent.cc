@@ -228,6 +228,8 @@ int32_t Agent::Block(const weft_sqe& sqe) {
     target.reads++;
     if (state != WEFT_COPY_IN_SYNC) world_->violations++;
     if (target.read_error) return -target.read_error;
+    const uint64_t bad = target.bad_block * WEFT_BLOCK_BYTES;
+    if (bad && sqe.offset <= bad && bad < sqe.offset + sqe.length) return -EBADMSG;
     std::memcpy(attachment_.pool() + sqe.buf, target.data + sqe.offset, sqe.length);
   } else if (sqe.op == WEFT_OP_WRITE) {
     target.writes++;

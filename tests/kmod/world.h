@@ -33,7 +33,8 @@ inline constexpr uint64_t kInos = 5;
 inline constexpr uint64_t kSession = 77;
 
 struct Target {
-  std::atomic<int> read_error;  // errno that it answers with, 0: it works
+  std::atomic<int> read_error;      // errno that it answers with, 0: it works
+  std::atomic<uint64_t> bad_block;  // 0: none; a read that touches this one fails with EBADMSG
   std::atomic<int> write_error;
   std::atomic<int> flush_error;
   std::atomic<bool> up{true};  // what TARGETS says
