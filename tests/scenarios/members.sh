@@ -30,7 +30,7 @@ ok cluster start target3
 target_is target3 'state == "spare"' || fail "target3 is part of the pool already: $(weftctl target list)"
 ok weftctl target add target3
 target_is target3 'state == "active"' || fail "target3 is not in the pool: $(weftctl target list)"
-ok dd if=/dev/urandom of="$dir/later" bs=1M count=48 oflag=direct status=none
+ok dd if=/dev/urandom of="$dir/later" bs=1M count=128 oflag=direct status=none
 [ "$(used target3)" -gt 0 ] || fail "nothing was placed on target3: $(weftctl target list)"
 
 step "rebalance: fill is evened out, also when the metadata server dies in the middle"
