@@ -4,15 +4,14 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <set>
 
 #include "userland/base/log.h"
 
 namespace weft {
 namespace {
 
-constexpr int64_t kRetryMs = 10'000;        // after an error
-constexpr int64_t kUnreadableMs = 600'000;  // no other copy could be read either
+constexpr int64_t kRetryMs = 10'000;       // after an error
+constexpr int64_t kUnreadableMs = 30'000;  // no other copy could be read either; it may have been written anew since
 
 }  // namespace
 
@@ -23,10 +22,13 @@ void Repair::OnReport(uint32_t target, const idl::Damage& damage) {
     if (copy->offset != static_cast<uint64_t>(damage.offset)) continue;
     // What is out of date is written anew as a whole.
     if (copy->state == CopyState::kStale) return;
+    size_t before = chunks_->DamageOf(index, target).size();
     if (chunks_->AddDamage(index, target, damage.blocks) != 0) {
       LogError("target '{}' reports damage outside chunk {}", state->record.name, index);
       return;
     }
+    // Known ones are read by the repair of another copy, too: that is no reason to try theirs again.
+    if (chunks_->DamageOf(index, target).size() == before) return;
     LogError("chunk {}: {} blocks on target '{}' failed their checksum", index, damage.blocks.size(),
              state->record.name);
     failures_.erase({index, target});
@@ -51,8 +53,10 @@ void Repair::OnFinished(uint32_t target, const idl::JobResult& result, int64_t n
   }
   if (chunks_->RepairDamage(place.first, target) != 0) return;
   if (!result.bad_blocks.empty()) {
-    LogError("chunk {}: {} blocks on target '{}' cannot be repaired: no other copy has them", place.first,
-             result.bad_blocks.size(), name);
+    if (unreadable_.insert(place).second) {
+      LogError("chunk {}: {} blocks on target '{}' cannot be repaired: no other copy has them", place.first,
+               result.bad_blocks.size(), name);
+    }
     if (chunks_->AddDamage(place.first, target, result.bad_blocks) != 0)
       LogError("target '{}' reports blocks outside chunk {}", name, place.first);
     failures_[place] = {job->second, now_ms + kUnreadableMs};
@@ -60,6 +64,9 @@ void Repair::OnFinished(uint32_t target, const idl::JobResult& result, int64_t n
   size_t left = chunks_->DamageOf(place.first, target).size();
   if (left >= before) return;
   LogInfo("chunk {}: {} blocks on target '{}' were repaired", place.first, before - left, name);
+  if (left == 0) unreadable_.erase(place);
+  // Now there is a good copy for the others.
+  std::erase_if(failures_, [&](const auto& entry) { return entry.first.first == place.first && entry.first != place; });
   meter_.Add((before - left) * kBlockBytes, now_ms);
 }
 

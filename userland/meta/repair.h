@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <map>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -47,6 +48,7 @@ class Repair {
   Targets* const targets_;
   std::map<Place, uint32_t> jobs_;  // -> version
   std::map<Place, Failure> failures_;
+  std::set<Place> unreadable_;  // logged as such
   Meter meter_;
   bool changed_ = true;
 };

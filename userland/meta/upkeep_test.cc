@@ -391,6 +391,33 @@ TEST_F(UpkeepTest, DamageThatNoCopyCanRepairStays) {
   EXPECT_EQ(pool_.Status().bad_blocks, 1) << "no copy is there";
 }
 
+TEST_F(UpkeepTest, ABlockThatIsBadInEveryCopyIsTriedNowAndThen) {
+  pool_.Form(2, 2);
+  uint64_t index = pool_.MakeChunk();
+  auto offset = [&](const char* name) { return static_cast<int64_t>(pool_.ChunkAt(index).On(pool_.Id(name))->offset); };
+  auto unreadable = [&](const char* name) {
+    idl::JobResult result = TestPool::ResultOf(pool_.Jobs(name).at(0));
+    result.bad_blocks = {5};
+    pool_.Finish(name, result);
+  };
+  pool_.Damage("t1", offset("t1"), {5});
+  pool_.Damage("t2", offset("t2"), {5});
+  unreadable("t1");
+  pool_.Damage("t2", offset("t2"), {5});  // the repair of the one has met the other
+  unreadable("t2");
+  pool_.Damage("t1", offset("t1"), {5});
+  EXPECT_TRUE(pool_.Jobs("t1").empty());
+  EXPECT_TRUE(pool_.Jobs("t2").empty());
+  pool_.Advance(60'000);
+  ASSERT_FALSE(pool_.Jobs("t1").empty());
+  unreadable("t1");
+  pool_.Finish("t2", pool_.Jobs("t2").at(0));  // it was written anew meanwhile
+  EXPECT_EQ(pool_.Status().bad_blocks, 1);
+  ASSERT_FALSE(pool_.Jobs("t1").empty()) << "now there is a good copy";
+  pool_.Finish("t1", pool_.Jobs("t1").at(0));
+  EXPECT_EQ(pool_.Status().bad_blocks, 0);
+}
+
 TEST_F(UpkeepTest, BlocksThatNoPeerCouldReadAreDamageOfTheNewCopy) {
   pool_.Form(2, 2);
   uint64_t index = pool_.MakeChunk();
