@@ -21,6 +21,8 @@ include userland/rules.mk
 include tests/tools/build.mk
 include tests/rdma/build.mk
 include tests/kmod/build.mk
+include tests/store/build.mk
+include tests/bpf/build.mk
 
 .PHONY: all kmod unit test demo bench lint clean help
 

@@ -22,6 +22,7 @@
 #define _LINUX_TYPES_H		/* vmlinux.h has them all */
 #else
 #include <linux/types.h>
+#include <linux/bpf.h>
 
 typedef __u8 u8;
 typedef __u16 u16;
@@ -54,6 +55,15 @@ extern int weft_target_stat(u32 id, struct weft_target_stat *stat, u32 stat__sz)
 	barrier_var(__index);					\
 	__index < (size) ? __index : 0;				\
 })
+
+/* Two different indices below nr (2 <= nr <= 256), each pair as likely as any other. */
+static __always_inline void weft_two_choices(u32 nr, u32 *first, u32 *second)
+{
+	u32 random = bpf_get_prandom_u32();
+
+	*first = (random & 0xffff) % nr;
+	*second = (*first + 1 + (random >> 16) % (nr - 1)) % nr;
+}
 
 /* All ids of a request's copies; those beyond io->nr mean nothing. */
 static __always_inline void weft_io_targets(const struct weft_io *io, u32 targets[WEFT_COPIES_MAX])

@@ -261,6 +261,14 @@ bool weft_channel_may_retry(struct weft_channel *ch, unsigned long since)
 	return may;
 }
 
+void weft_channel_reborn(struct weft_channel *ch)
+{
+	spin_lock(&ch->lock);
+	if (ch->pool)
+		weft_pool_reborn(ch->pool);
+	spin_unlock(&ch->lock);
+}
+
 void weft_channel_kick_pool(struct weft_channel *ch)
 {
 	spin_lock(&ch->lock);

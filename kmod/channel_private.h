@@ -60,6 +60,8 @@ struct weft_channel {
 	wait_queue_head_t detached;	/* agent became NULL */
 	struct delayed_work grace_work;
 	atomic64_t bad_completions;
+	atomic64_t stale_marks;		/* copies that this client marked */
+	atomic_t open_chunks;		/* of the mount's pool disk */
 
 	struct mutex targets_lock;	/* adding to targets */
 	struct xarray targets;		/* by id; they stay until the channel is freed */
@@ -85,6 +87,8 @@ void weft_channel_start_grace(struct weft_channel *ch);
 /* A request that has failed since `since` (jiffies) may be tried again. */
 bool weft_channel_may_retry(struct weft_channel *ch, unsigned long since);
 bool weft_channel_is_aborted(struct weft_channel *ch);
+/* Tells the mount's pool disk that a target has another incarnation. */
+void weft_channel_reborn(struct weft_channel *ch);
 /* Tells the mount's pool disk that trying again may help now. */
 void weft_channel_kick_pool(struct weft_channel *ch);
 

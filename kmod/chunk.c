@@ -8,7 +8,6 @@
 #include "disk.h"
 #include "target.h"
 
-#define CHUNKS_PER_CALL	256U	/* fits into an answer with room to spare */
 #define MARK_TRIES	4	/* with a map that has been fetched again */
 
 /* ---- the map ---- */
@@ -23,6 +22,16 @@ u32 weft_chunk_in_sync(const struct weft_chunk_map *map)
 	return mask;
 }
 
+u32 weft_chunk_written_copies(const struct weft_chunk_map *map)
+{
+	u32 i, mask = 0;
+
+	for (i = 0; i < map->chunk.count; i++)
+		if (map->chunk.copies[i].state != WEFT_COPY_STALE)
+			mask |= BIT(i);
+	return mask;
+}
+
 void weft_chunk_read_map(struct weft_chunk_entry *entry, struct weft_chunk_map *map)
 {
 	spin_lock(&entry->lock);
@@ -30,8 +39,7 @@ void weft_chunk_read_map(struct weft_chunk_entry *entry, struct weft_chunk_map *
 	spin_unlock(&entry->lock);
 }
 
-/* The copy of `map` that is copy `index` of `from`; -1: it has gone. */
-static int map_find(const struct weft_chunk_map *map, const struct weft_chunk_map *from, u32 index)
+int weft_chunk_find(const struct weft_chunk_map *map, const struct weft_chunk_map *from, u32 index)
 {
 	const struct weft_copy *copy = &from->chunk.copies[index];
 	u32 i;
@@ -43,72 +51,102 @@ static int map_find(const struct weft_chunk_map *map, const struct weft_chunk_ma
 	return -1;
 }
 
-/* Bits of copies of `from` as bits of `map`; only of those that are in sync there. */
+/* Bits of copies of `from` as bits of `map`; only of those that are written there. */
 static u32 map_translate(const struct weft_chunk_map *map, const struct weft_chunk_map *from,
 			 u32 mask)
 {
 	u32 i, result = 0;
 
 	for (i = 0; i < from->chunk.count; i++) {
-		int at = mask & BIT(i) ? map_find(map, from, i) : -1;
+		int at = mask & BIT(i) ? weft_chunk_find(map, from, i) : -1;
 
 		if (at >= 0)
 			result |= BIT(at);
 	}
-	return result & weft_chunk_in_sync(map);
+	return result & weft_chunk_written_copies(map);
 }
 
-/* Takes a map unless it is older. Copies that went stale have nothing to flush any more. */
+/* Takes a map unless it is older. */
 static void entry_update(struct weft_chunk_entry *entry, const struct weft_chunk_map *map)
 {
 	spin_lock(&entry->lock);
 	if ((s32)(map->chunk.version - entry->map.chunk.version) >= 0) {
-		entry->unflushed = map_translate(map, &entry->map, entry->unflushed);
-		entry->flushing = map_translate(map, &entry->map, entry->flushing);
+		weft_unflushed_translate(&entry->unflushed, &entry->map, map);
+		weft_unflushed_translate(&entry->flushing, &entry->map, map);
 		entry->map = *map;
+		if (weft_chunk_in_sync(map))
+			clear_bit(WEFT_CHUNK_LOST, &entry->flags);
 	}
 	spin_unlock(&entry->lock);
 }
 
 /* ---- what the server answers ---- */
 
-static int check_chunk(struct weft_pool *pool, const struct weft_chunk *chunk, u64 first, u32 count)
+static bool copy_is_valid(const struct weft_pool *pool, const struct weft_copy *copy)
 {
 	u64 bytes = (u64)pool->chunk_blocks << WEFT_BLOCK_SHIFT;
-	u32 i;
 
-	if (chunk->index < first || chunk->index - first >= count)
-		goto bad;
-	if (!chunk->count || chunk->count > WEFT_COPIES_MAX)
-		goto bad;
+	return copy->target && copy->state >= WEFT_COPY_IN_SYNC &&
+	       copy->state <= WEFT_COPY_RESYNCING && copy->offset % WEFT_BLOCK_BYTES == 0 &&
+	       copy->offset <= S64_MAX - bytes;
+}
+
+static bool chunk_is_valid(const struct weft_pool *pool, const struct weft_chunk *chunk)
+{
+	u32 i, j, in_sync = 0;
+
+	if (chunk->index >= DIV_ROUND_UP_ULL(pool->blocks, pool->chunk_blocks))
+		return false;
+	if (!chunk->count || chunk->count > WEFT_CHUNK_COPIES_MAX)
+		return false;
 	for (i = 0; i < chunk->count; i++) {
-		const struct weft_copy *copy = &chunk->copies[i];
-
-		if (!copy->target || copy->state < WEFT_COPY_IN_SYNC ||
-		    copy->state > WEFT_COPY_RESYNCING || copy->offset % WEFT_BLOCK_BYTES ||
-		    copy->offset > S64_MAX - bytes)
-			goto bad;
+		if (!copy_is_valid(pool, &chunk->copies[i]))
+			return false;
+		/* one copy a target: which is which must be clear from map to map */
+		for (j = 0; j < i; j++)
+			if (chunk->copies[i].target == chunk->copies[j].target)
+				return false;
+		in_sync += chunk->copies[i].state == WEFT_COPY_IN_SYNC;
 	}
-	return 0;
-bad:
+	return in_sync <= WEFT_COPIES_MAX;
+}
+
+static int check_chunk(struct weft_pool *pool, const struct weft_chunk *chunk, u64 first, u32 count)
+{
+	if (chunk->index >= first && chunk->index - first < count && chunk_is_valid(pool, chunk))
+		return 0;
 	pr_err_ratelimited("weft: %s: the metadata server described chunk %llu (of %u from %llu) in a way that cannot be: %u copies, version %u\n",
 			   pool->channel->cluster, chunk->index, count, first, chunk->count,
 			   chunk->version);
 	return -EPROTO;
 }
 
+/* With the targets that it names. May sleep, GFP_NOIO. */
+static int make_map(struct weft_pool *pool, const struct weft_chunk *chunk,
+		    struct weft_chunk_map *map)
+{
+	u32 i;
+
+	*map = (struct weft_chunk_map) { .chunk = *chunk };
+	for (i = 0; i < chunk->count; i++) {
+		map->targets[i] = weft_target_find_or_create(pool->channel,
+							     chunk->copies[i].target);
+		if (IS_ERR(map->targets[i]))
+			return PTR_ERR(map->targets[i]);
+	}
+	return 0;
+}
+
 /* Into the tree, or into the entry that is there. May sleep, GFP_NOIO. */
 static int store_chunk(struct weft_pool *pool, const struct weft_chunk *chunk)
 {
-	struct weft_chunk_map map = { .chunk = *chunk };
 	struct weft_chunk_entry *entry, *other;
-	u32 i;
+	struct weft_chunk_map map;
+	int ret;
 
-	for (i = 0; i < chunk->count; i++) {
-		map.targets[i] = weft_target_find_or_create(pool->channel, chunk->copies[i].target);
-		if (IS_ERR(map.targets[i]))
-			return PTR_ERR(map.targets[i]);
-	}
+	ret = make_map(pool, chunk, &map);
+	if (ret)
+		return ret;
 	entry = xa_load(&pool->chunks, chunk->index);
 	if (entry) {
 		entry_update(entry, &map);
@@ -122,6 +160,7 @@ static int store_chunk(struct weft_pool *pool, const struct weft_chunk *chunk)
 	spin_lock_init(&entry->lock);
 	INIT_LIST_HEAD(&entry->unflushed_node);
 	INIT_LIST_HEAD(&entry->flushing_node);
+	weft_open_init_entry(entry);
 	other = xa_cmpxchg(&pool->chunks, chunk->index, NULL, entry, GFP_NOIO);
 	if (other) {
 		kfree(entry);
@@ -164,7 +203,7 @@ int weft_chunk_fetch(struct weft_pool *pool, u64 first, u32 count, u32 call_flag
 	struct weft_call call;
 	ssize_t ret;
 
-	count = min(count, CHUNKS_PER_CALL);
+	count = min(count, WEFT_CHUNKS_PER_CALL);
 	ret = weft_call_begin(pool->channel, &call, WEFT_META_GET_CHUNKS, 0, call_flags);
 	if (ret)
 		goto restore;
@@ -178,6 +217,29 @@ int weft_chunk_fetch(struct weft_pool *pool, u64 first, u32 count, u32 call_flag
 restore:
 	memalloc_noio_restore(noio);
 	return ret;
+}
+
+int weft_chunk_update(struct weft_pool *pool, const struct weft_chunk *chunks, u32 count)
+{
+	struct weft_chunk_entry *entry;
+	struct weft_chunk_map map;
+	u32 i;
+	int ret;
+
+	for (i = 0; i < count; i++)
+		if (!chunk_is_valid(pool, &chunks[i]))
+			return -EINVAL;
+	for (i = 0; i < count; i++) {
+		/* who needs one that is not cached fetches it */
+		entry = xa_load(&pool->chunks, chunks[i].index);
+		if (!entry)
+			continue;
+		ret = make_map(pool, &chunks[i], &map);
+		if (ret)
+			return ret;
+		entry_update(entry, &map);
+	}
+	return 0;
 }
 
 struct weft_chunk_entry *weft_chunk_get(struct weft_pool *pool, u64 index, bool fetch)
@@ -212,12 +274,17 @@ void weft_chunks_free(struct weft_pool *pool)
 
 /* ---- writes and stale copies ---- */
 
-static void note_unflushed(struct weft_pool *pool, struct weft_chunk_entry *entry, u32 copies)
+static void note_unflushed(struct weft_pool *pool, struct weft_chunk_entry *entry,
+			   const struct weft_chunk_map *sent, u32 ok, const u64 *incarnations)
 {
+	struct weft_unflushed written = { .copies = ok };
+
 	lockdep_assert_held(&entry->lock);
-	if (!copies || (entry->unflushed & copies) == copies)
+	memcpy(written.incarnations, incarnations, sizeof(written.incarnations));
+	weft_unflushed_translate(&written, sent, &entry->map);
+	if (!written.copies)
 		return;
-	entry->unflushed |= copies;
+	weft_unflushed_move(&entry->unflushed, &written, &entry->map);
 	spin_lock(&pool->flush_lock);
 	if (list_empty(&entry->unflushed_node))
 		list_add_tail(&entry->unflushed_node, &pool->unflushed);
@@ -225,17 +292,17 @@ static void note_unflushed(struct weft_pool *pool, struct weft_chunk_entry *entr
 }
 
 bool weft_chunk_written(struct weft_pool *pool, struct weft_chunk_entry *entry,
-			const struct weft_chunk_map *sent, u32 ok, bool durable)
+			const struct weft_chunk_map *sent, u32 ok, const u64 *incarnations)
 {
 	u32 have;
 	bool all;
 
 	spin_lock(&entry->lock);
-	have = entry->map.chunk.version == sent->chunk.version ?
-		ok & weft_chunk_in_sync(&entry->map) : map_translate(&entry->map, sent, ok);
-	all = have && have == weft_chunk_in_sync(&entry->map);
-	if (!durable)
-		note_unflushed(pool, entry, have);
+	have = map_translate(&entry->map, sent, ok);
+	all = have & weft_chunk_in_sync(&entry->map) &&
+		have == weft_chunk_written_copies(&entry->map);
+	if (incarnations)
+		note_unflushed(pool, entry, sent, ok, incarnations);
 	spin_unlock(&entry->lock);
 	return all;
 }
@@ -268,12 +335,19 @@ static int call_mark_stale(struct weft_pool *pool, const struct weft_chunk *chun
 	return ret;
 }
 
+static void note_marked(struct weft_pool *pool, struct weft_chunk_entry *entry, u32 copies)
+{
+	atomic64_add(hweight32(copies), &pool->channel->stale_marks);
+	pr_warn_ratelimited("weft: %s: chunk %llu: copies %#x marked stale\n",
+			    pool->channel->cluster, entry->index, copies);
+}
+
 static int mark_stale_locked(struct weft_pool *pool, struct weft_chunk_entry *entry,
 			     const struct weft_chunk_map *seen, u32 failed)
 {
 	struct weft_chunk_map now;
 	int tries, ret;
-	u32 copies;
+	u32 copies, in_sync;
 
 	lockdep_assert_held(&pool->stale_lock);
 	for (tries = 0; tries < MARK_TRIES; tries++) {
@@ -281,14 +355,14 @@ static int mark_stale_locked(struct weft_pool *pool, struct weft_chunk_entry *en
 		copies = map_translate(&now, seen, failed);
 		if (!copies)
 			return 0;	/* somebody else has done it */
-		if (copies == weft_chunk_in_sync(&now))
+		in_sync = weft_chunk_in_sync(&now);
+		if ((copies & in_sync) == in_sync)
 			return -EBUSY;
 		ret = call_mark_stale(pool, &now.chunk, copies);
 		if (ret == -ESTALE || ret == -EBUSY)	/* our map is old */
 			ret = weft_chunk_fetch(pool, entry->index, 1, WEFT_CALL_RESERVED);
 		else if (!ret)
-			pr_warn_ratelimited("weft: %s: chunk %llu: copies %#x marked stale\n",
-					    pool->channel->cluster, entry->index, copies);
+			note_marked(pool, entry, copies);
 		if (ret)
 			return ret;
 	}

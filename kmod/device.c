@@ -16,7 +16,9 @@
 #include <linux/vmalloc.h>
 
 #include "channel_private.h"
+#include "chunk.h"
 #include "device.h"
+#include "disk.h"
 #include "target.h"
 
 #define DEPTH_MIN	64
@@ -164,6 +166,34 @@ static int ioc_targets(struct weft_agent *agent, void __user *arg)
 	return ret;
 }
 
+static int ioc_chunks(struct weft_agent *agent, void __user *arg)
+{
+	struct weft_ioc_chunks args;
+	struct weft_chunk *chunks;
+	struct weft_pool *pool;
+	int ret = 0;
+
+	if (copy_from_user(&args, arg, sizeof(args)))
+		return -EFAULT;
+	if (args.reserved || args.count > WEFT_CHUNKS_PER_CALL)
+		return -EINVAL;
+	chunks = vmemdup_array_user(u64_to_user_ptr(args.chunks), args.count, sizeof(*chunks));
+	if (IS_ERR(chunks))
+		return PTR_ERR(chunks);
+	pool = weft_pool_enter(agent->channel);
+	if (weft_agent_is_dead(agent))
+		ret = -ESHUTDOWN;
+	else if (pool)		/* without a mount no map is cached */
+		ret = weft_chunk_update(pool, chunks, args.count);
+	if (pool) {
+		/* a copy that is in sync again may serve what waits */
+		weft_pool_kick(pool);
+		weft_pool_leave(pool);
+	}
+	kvfree(chunks);
+	return ret;
+}
+
 /* ATTACH and QUEUE: of a file that is nothing yet. */
 static int ioc_become(struct weft_file *wf, unsigned int cmd, void __user *arg)
 {
@@ -202,6 +232,10 @@ static long device_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 		if (!agent || wf->queue)
 			return -EINVAL;
 		return ioc_targets(agent, (void __user *)arg);
+	case WEFT_IOC_CHUNKS:
+		if (!agent || wf->queue)
+			return -EINVAL;
+		return ioc_chunks(agent, (void __user *)arg);
 	default:
 		return -ENOTTY;
 	}

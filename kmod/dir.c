@@ -124,5 +124,7 @@ const struct file_operations weft_dir_operations = {
 	.llseek		= weft_dir_llseek,
 	.release	= weft_dir_release,
 	.fsync		= weft_dir_fsync,
+	.unlocked_ioctl	= weft_ioctl,
+	.compat_ioctl	= compat_ptr_ioctl,
 	.read		= generic_read_dir,
 };

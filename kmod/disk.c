@@ -106,10 +106,14 @@ struct weft_pool *weft_pool_create(struct weft_channel *ch, const struct weft_po
 	bio_list_init(&pool->flush_bios);
 	INIT_WORK(&pool->flush_work, weft_flush_work);
 	init_waitqueue_head(&pool->flush_kick);
+	INIT_WORK(&pool->incarnation_work, weft_unflushed_work);
 
-	ret = weft_transfer_init_pool(pool);
+	ret = weft_open_init_pool(pool);
 	if (ret)
 		goto free_pool;
+	ret = weft_transfer_init_pool(pool);
+	if (ret)
+		goto exit_open;
 	pool->number = ida_alloc(&disk_numbers, GFP_KERNEL);
 	if (pool->number < 0) {
 		ret = pool->number;
@@ -134,6 +138,8 @@ free_number:
 	ida_free(&disk_numbers, pool->number);
 exit_transfers:
 	weft_transfer_exit_pool(pool);
+exit_open:
+	weft_open_exit_pool(pool);
 free_pool:
 	kfree(pool);
 	return ERR_PTR(ret);
@@ -145,6 +151,8 @@ void weft_pool_destroy(struct weft_pool *pool)
 	cancel_work_sync(&pool->flush_work);
 	pool_publish(pool, NULL);
 	weft_transfer_exit_pool(pool);
+	cancel_work_sync(&pool->incarnation_work);
+	weft_open_exit_pool(pool);
 	weft_chunks_free(pool);
 	put_disk(pool->disk);
 	ida_free(&disk_numbers, pool->number);
@@ -183,6 +191,28 @@ int weft_pool_load(struct weft_pool *pool, u64 block, u64 blocks)
 	return 0;
 }
 
+u32 weft_pool_closes(struct weft_pool *pool)
+{
+	return atomic_read(&pool->closes);
+}
+
+int weft_pool_granted(struct weft_pool *pool, u64 block, u32 closes)
+{
+	u64 index = block >> pool->chunk_shift;
+	struct weft_chunk_entry *entry;
+	int ret;
+
+	/* also when it is cached: it may be the map of a chunk that was emptied and deleted */
+	ret = weft_chunk_fetch(pool, index, 1, WEFT_CALL_RESERVED);
+	if (ret)
+		return ret;
+	entry = xa_load(&pool->chunks, index);
+	if (!entry)
+		return -EUCLEAN;	/* granted, but the server knows no such chunk */
+	weft_open_granted(pool, entry, closes);
+	return 0;
+}
+
 u32 weft_pool_targets(struct weft_pool *pool, u64 block, u32 targets[WEFT_COPIES_MAX])
 {
 	struct weft_chunk_entry *entry = weft_chunk_get(pool, block >> pool->chunk_shift, false);
@@ -202,6 +232,32 @@ u32 weft_pool_targets(struct weft_pool *pool, u64 block, u32 targets[WEFT_COPIES
 int weft_pool_flush(struct weft_pool *pool)
 {
 	return blkdev_issue_flush(pool->disk->part0);
+}
+
+struct weft_pool *weft_pool_enter(struct weft_channel *ch)
+{
+	struct weft_pool *pool;
+
+	spin_lock(&ch->lock);
+	pool = ch->pool;
+	if (pool)
+		atomic_inc(&pool->users);
+	spin_unlock(&ch->lock);
+	return pool;
+}
+
+void weft_pool_leave(struct weft_pool *pool)
+{
+	/* weft_transfer_exit_pool() frees the pool a grace period after the last one */
+	rcu_read_lock();
+	if (atomic_dec_and_test(&pool->users))
+		wake_up(&pool->idle);
+	rcu_read_unlock();
+}
+
+void weft_pool_reborn(struct weft_pool *pool)
+{
+	queue_work(weft_transfer_wq, &pool->incarnation_work);
 }
 
 void weft_pool_kick(struct weft_pool *pool)

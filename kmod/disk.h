@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * The inside of the pool disk: disk.c (the gendisk), transfer.c (a bio on its way to a chunk's
- * copies), flush.c (making acknowledged writes durable), chunk.c (the map).
+ * copies), flush.c (making acknowledged writes durable), chunk.c (the map), unflushed.c (writes
+ * that a target may lose), open.c (telling the server which chunks are written to).
  *
  * Order in which a bio takes what it needs: chunk map, slot, tag. What is taken is given back
  * when the agent completes the requests, whatever else waits; each request is sent before the
@@ -31,8 +32,8 @@ struct weft_pool {
 	struct mutex stale_lock;	/* one MARK_STALE at a time; held over the call */
 
 	mempool_t transfers;
-	atomic_t transfer_count;
-	wait_queue_head_t idle;		/* transfer_count became 0 */
+	atomic_t users;			/* transfers, and ioctls by weft_pool_enter() */
+	wait_queue_head_t idle;		/* users became 0 */
 
 	spinlock_t waiting_lock;	/* waiting */
 	struct list_head waiting;	/* transfers until retry_work runs */
@@ -45,6 +46,17 @@ struct weft_pool {
 	struct work_struct flush_work;
 	wait_queue_head_t flush_kick;	/* trying again may help */
 	u32 kicks;
+	struct work_struct incarnation_work;	/* a target was started anew */
+
+	/* open.c */
+	spinlock_t open_lock;		/* the next two */
+	struct list_head opening;	/* weft_chunk_entry.open_node */
+	struct list_head open;		/* likewise */
+	atomic_t closes;		/* CLOSE_CHUNKS that were begun and ended; odd: under way */
+	struct work_struct open_work;
+	struct delayed_work close_work;
+	struct weft_chunk_entry **opening_batch;	/* of the workers */
+	struct weft_chunk_entry **closing_batch;
 };
 
 extern struct workqueue_struct *weft_transfer_wq;
@@ -66,6 +78,12 @@ void weft_transfer_exit_pool(struct weft_pool *pool);
 bool weft_flush_start(struct weft_pool *pool, struct bio *bio);
 void weft_flush_work(struct work_struct *work);
 
+/* The pool that the channel serves, until weft_pool_leave(); NULL: it is not mounted. */
+struct weft_pool *weft_pool_enter(struct weft_channel *ch);
+void weft_pool_leave(struct weft_pool *pool);
+
+/* A target has another incarnation than before: does not sleep. */
+void weft_pool_reborn(struct weft_pool *pool);
 /* A target or the agent came back, or everything is to fail: does not sleep. */
 void weft_pool_kick(struct weft_pool *pool);
 

@@ -2,7 +2,8 @@
 /*
  * Flushing: one round at a time for a pool, serving every bio that arrived before it began. A
  * round takes all chunks with unflushed writes and sends one FLUSH to each target that holds a
- * copy of one.
+ * copy of one. A FLUSH names the incarnation that the target must have; what was written under
+ * another one is not covered by it, which counts as a failure.
  *
  * A target that fails the flush may have lost what it had acknowledged. Its copies of those
  * chunks are marked stale, which is enough as long as another copy is left that has been
@@ -61,6 +62,8 @@ static void flush_send(struct flush_sending *sending, struct weft_target *target
 	}
 	request->sqe.op = WEFT_OP_FLUSH;
 	request->sqe.target = target->id;
+	target->flush_incarnation = weft_target_incarnation(target);
+	request->sqe.incarnation = target->flush_incarnation;
 	request->done = flush_done;
 	request->owner = sending;
 	weft_target_begin(target);
@@ -76,7 +79,7 @@ static void add_targets(struct flush_sending *sending, struct weft_chunk_entry *
 	for (i = 0; i < entry->map.chunk.count; i++) {
 		struct weft_target *target = entry->map.targets[i];
 
-		if (entry->flushing & BIT(i) && list_empty(&target->flush_node)) {
+		if (entry->flushing.copies & BIT(i) && list_empty(&target->flush_node)) {
 			target->flush_error = 0;
 			list_add_tail(&target->flush_node, &sending->targets);
 		}
@@ -121,8 +124,7 @@ static void collect_chunks(struct weft_pool *pool, struct list_head *chunks)
 		list_del_init(&entry->unflushed_node);
 		spin_unlock(&pool->flush_lock);
 		spin_lock(&entry->lock);
-		entry->flushing |= entry->unflushed;
-		entry->unflushed = 0;
+		weft_unflushed_move(&entry->flushing, &entry->unflushed, &entry->map);
 		spin_unlock(&entry->lock);
 		list_add_tail(&entry->flushing_node, chunks);
 		spin_lock(&pool->flush_lock);
@@ -145,12 +147,16 @@ static void read_result(struct weft_chunk_entry *entry, struct flush_result *res
 	*result = (struct flush_result) {};
 	spin_lock(&entry->lock);
 	for (i = 0; i < entry->map.chunk.count; i++) {
-		int error = entry->map.targets[i]->flush_error;
+		const struct weft_target *target = entry->map.targets[i];
+		int error = target->flush_error;
 
-		if (!(entry->flushing & BIT(i)))
+		if (!(entry->flushing.copies & BIT(i)))
 			continue;
+		if (!error && !weft_unflushed_covers(&entry->flushing, &entry->map, i,
+						     target->flush_incarnation))
+			error = -ESTALE;
 		if (!error) {
-			entry->flushing &= ~BIT(i);
+			entry->flushing.copies &= ~BIT(i);
 			continue;
 		}
 		result->failed |= BIT(i);
@@ -165,10 +171,9 @@ static void read_result(struct weft_chunk_entry *entry, struct flush_result *res
 static void give_back(struct weft_pool *pool, struct weft_chunk_entry *entry)
 {
 	spin_lock(&entry->lock);
-	entry->unflushed |= entry->flushing;
-	entry->flushing = 0;
+	weft_unflushed_move(&entry->unflushed, &entry->flushing, &entry->map);
 	spin_lock(&pool->flush_lock);
-	if (entry->unflushed && list_empty(&entry->unflushed_node))
+	if (entry->unflushed.copies && list_empty(&entry->unflushed_node))
 		list_add_tail(&entry->unflushed_node, &pool->unflushed);
 	spin_unlock(&pool->flush_lock);
 	spin_unlock(&entry->lock);
@@ -177,8 +182,20 @@ static void give_back(struct weft_pool *pool, struct weft_chunk_entry *entry)
 static void drop(struct weft_chunk_entry *entry)
 {
 	spin_lock(&entry->lock);
-	entry->flushing = 0;
+	entry->flushing.copies = 0;
 	spin_unlock(&entry->lock);
+}
+
+/*
+ * The last copies in sync failed, and each may lack something else: one of them stays, so that
+ * what is read is the same from now on.
+ */
+static int keep_one(struct weft_pool *pool, struct weft_chunk_entry *entry,
+		    const struct flush_result *result)
+{
+	u32 others = result->failed & ~BIT(__ffs(weft_chunk_in_sync(&result->map)));
+
+	return others ? weft_chunk_mark_stale(pool, entry, &result->map, others) : 0;
 }
 
 /* 0: done with the chunk. -EAGAIN: send again. -EIO: done, and not durable. */
@@ -199,7 +216,7 @@ static int settle_chunk(struct weft_pool *pool, struct weft_chunk_entry *entry)
 		drop(entry);
 		return 0;
 	}
-	if (ret != -EBUSY || result.unreachable)
+	if (ret != -EBUSY || result.unreachable || keep_one(pool, entry, &result))
 		return -EAGAIN;
 	pr_err("weft: %s: the last copies (%#x) of chunk %llu failed a flush: writes that were acknowledged may be lost; look at the logs of its targets\n",
 	       pool->channel->cluster, result.failed, entry->index);

@@ -9,6 +9,7 @@
  *   mapping.c  page cache: readahead, writeback    space.c   space granted to this client
  *   range.c    truncate, fallocate                 commit.c  telling the server what was written
  *   orphan.c   inodes without a name               upcall*.c calls to the metadata server
+ *   grant.c    a set of granted ranges             ioctl.c   ioctls of files and directories
  *
  * This host's session is the only one that changes the name space, so what was read once stays
  * true: dentries, negative dentries, attributes and extent maps are cached without limit. Leases of
@@ -42,8 +43,10 @@
 #include <linux/wait.h>
 #include <linux/workqueue.h>
 #include <linux/writeback.h>
+#include <linux/xarray.h>
 #include "channel.h"
 #include "extent.h"
+#include "grant.h"
 #include "pool.h"
 
 #define WEFT_SUPER_MAGIC	0x54464557
@@ -54,18 +57,25 @@
 struct iomap_ioend;
 struct weft_fs;
 
-/* space.c: what the server has granted and no file uses. */
-struct weft_space {
-	spinlock_t lock;		/* all of this, and the windows of inodes */
-	struct rb_root tree;		/* struct weft_grant, by pool_block, neighbours merged */
-	struct list_head offers;	/* the same, in the order in which they are offered */
-	struct list_head windows;	/* weft_inode.window_link of inodes that have one */
-	u64 free_blocks;		/* in grants and windows */
+/* Space in chunks of so many copies. */
+struct weft_space_class {
+	struct weft_fs *fs;
+	u32 copies;
+	struct weft_grants grants;
+	u64 window_blocks;		/* in windows of inodes */
 	u64 refills;			/* how often the refill has ended */
 	int error;			/* of the last one */
-	u32 refill_blocks;		/* asked for at a time */
 	struct work_struct refill;
-	wait_queue_head_t wait;
+};
+
+/* space.c: what the server has granted and no file uses. */
+struct weft_space {
+	spinlock_t lock;		/* all of this but chunks, and the windows of inodes */
+	struct weft_space_class classes[WEFT_COPIES_MAX];	/* [copies - 1] */
+	struct xarray chunks;		/* those granted in part: copies by index */
+	struct list_head windows;	/* weft_inode.window_link of inodes that have one */
+	u32 refill_blocks;		/* asked for at a time */
+	wait_queue_head_t wait;		/* a refill has ended */
 };
 
 /* commit.c */
@@ -93,6 +103,7 @@ struct weft_fs {
 	u64 root_ino;
 	u64 pool_blocks;
 	u32 chunk_blocks;
+	u32 copies;			/* of the pool */
 	bool soft;
 	u32 grace_s;
 	unsigned long flags;
@@ -121,6 +132,7 @@ enum weft_commit_state {
 struct weft_inode {
 	unsigned long flags;		/* WEFT_INODE_*, atomic bits */
 	struct timespec64 btime;	/* constant */
+	u32 copies;			/* of new data; under i_rwsem, read without */
 
 	struct mutex load_lock;		/* loading the extent map */
 	struct weft_extent_map extents;
@@ -135,6 +147,7 @@ struct weft_inode {
 	/* Under weft_space.lock: space that this file's next blocks come from */
 	u64 window_block;
 	u64 window_blocks;
+	u32 window_copies;		/* of its chunk, while window_blocks is not 0 */
 	struct list_head window_link;
 
 	/* Under weft_committer.lock; commit_done is also read without */
@@ -214,6 +227,9 @@ extern const struct inode_operations weft_file_inode_operations;
 extern const struct file_operations weft_file_operations;
 extern const struct address_space_operations weft_address_space_operations;
 void weft_mapping_ioend_work(struct work_struct *work);
+
+/* ioctl.c */
+long weft_ioctl(struct file *file, unsigned int cmd, unsigned long arg);
 
 /* range.c: with i_rwsem held. */
 int weft_truncate(struct inode *inode, loff_t size);

@@ -43,6 +43,8 @@ struct inode *weft_inode_alloc(struct super_block *sb)
 	wi->unmap_count = 0;
 	wi->window_block = 0;
 	wi->window_blocks = 0;
+	wi->window_copies = 0;
+	wi->copies = fs->copies;
 	INIT_LIST_HEAD(&wi->window_link);
 	wi->commit_state = WEFT_COMMIT_IDLE;
 	wi->commit_ref = false;
@@ -102,6 +104,8 @@ static bool has_uncommitted(struct inode *inode)
 
 static void inode_set_attr(struct inode *inode, const struct weft_attr *attr)
 {
+	if (attr->copies)
+		WRITE_ONCE(WEFT_I(inode)->copies, attr->copies);
 	inode->i_mode = attr->mode;
 	set_nlink(inode, attr->nlink);
 	i_uid_write(inode, attr->uid);

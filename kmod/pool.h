@@ -29,6 +29,14 @@ u32 weft_pool_cluster(struct weft_pool *pool);
  */
 int weft_pool_load(struct weft_pool *pool, u64 block, u64 blocks);
 
+/* Changes with every CLOSE_CHUNKS: to be read before space is asked for, for weft_pool_granted(). */
+u32 weft_pool_closes(struct weft_pool *pool);
+/*
+ * The server has granted space in the chunk under `block`, and by that has opened the chunk.
+ * Fetches its map. May sleep.
+ */
+int weft_pool_granted(struct weft_pool *pool, u64 block, u32 closes);
+
 /* Target ids of the in-sync copies under `block`; how many, 0: not cached. Does not sleep. */
 u32 weft_pool_targets(struct weft_pool *pool, u64 block, u32 targets[WEFT_COPIES_MAX]);
 

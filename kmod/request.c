@@ -263,7 +263,15 @@ static s32 result_of(const struct weft_request *request, s32 result)
 {
 	if (result >= 0 || request->sqe.op == WEFT_OP_META)
 		return result;
-	return result == -EHOSTDOWN || result == -ESTALE || result == -ENOSPC ? result : -EIO;
+	switch (result) {
+	case -EHOSTDOWN:
+	case -ESTALE:
+	case -ENOSPC:
+	case -EBADMSG:
+		return result;
+	default:
+		return -EIO;
+	}
 }
 
 int weft_request_complete(struct weft_agent *agent, const struct weft_cqe *cqe)

@@ -138,6 +138,7 @@ static int open_session(struct weft_fs *fs, struct fs_context *fc, struct weft_a
 	fs->root_ino = rep.root_ino;
 	fs->pool_blocks = rep.pool_blocks;
 	fs->chunk_blocks = rep.chunk_blocks;
+	fs->copies = rep.copies;
 	*root = rep.root;
 
 	geometry.blocks = rep.pool_blocks;
@@ -218,8 +219,9 @@ static int fs_make_workqueues(struct weft_fs *fs)
 	fs->ioend_wq = alloc_workqueue("weft-ioend/%s", WQ_MEM_RECLAIM, 0, fs->cluster);
 	fs->commit_wq = alloc_workqueue("weft-commit/%s", WQ_MEM_RECLAIM | WQ_UNBOUND, 1,
 					fs->cluster);
-	fs->space_wq = alloc_workqueue("weft-space/%s", WQ_MEM_RECLAIM | WQ_UNBOUND, 2,
-				       fs->cluster);
+	/* refills of all classes and the orphans */
+	fs->space_wq = alloc_workqueue("weft-space/%s", WQ_MEM_RECLAIM | WQ_UNBOUND,
+				       WEFT_COPIES_MAX + 1, fs->cluster);
 	return fs->ioend_wq && fs->commit_wq && fs->space_wq ? 0 : -ENOMEM;
 }
 

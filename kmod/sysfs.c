@@ -58,12 +58,31 @@ static ssize_t bad_completions_show(struct kobject *kobj, struct kobj_attribute 
 	return sysfs_emit(buf, "%lld\n", atomic64_read(&to_channel(kobj)->bad_completions));
 }
 
+static ssize_t stale_marks_show(struct kobject *kobj, struct kobj_attribute *attr, char *buf)
+{
+	return sysfs_emit(buf, "%lld\n", atomic64_read(&to_channel(kobj)->stale_marks));
+}
+
+static ssize_t open_chunks_show(struct kobject *kobj, struct kobj_attribute *attr, char *buf)
+{
+	return sysfs_emit(buf, "%d\n", atomic_read(&to_channel(kobj)->open_chunks));
+}
+
+/* what balancer policies and traces call the cluster by */
+static ssize_t number_show(struct kobject *kobj, struct kobj_attribute *attr, char *buf)
+{
+	return sysfs_emit(buf, "%u\n", to_channel(kobj)->number);
+}
+
 static struct kobj_attribute agent_attr = __ATTR_RO(agent);
 static struct kobj_attribute epoch_attr = __ATTR_RO(epoch);
 static struct kobj_attribute session_attr = __ATTR_RO(session);
 static struct kobj_attribute parked_attr = __ATTR_RO(parked);
 static struct kobj_attribute inflight_attr = __ATTR_RO(inflight);
 static struct kobj_attribute bad_completions_attr = __ATTR_RO(bad_completions);
+static struct kobj_attribute stale_marks_attr = __ATTR_RO(stale_marks);
+static struct kobj_attribute open_chunks_attr = __ATTR_RO(open_chunks);
+static struct kobj_attribute number_attr = __ATTR_RO(number);
 
 static struct attribute *channel_attrs[] = {
 	&agent_attr.attr,
@@ -72,6 +91,9 @@ static struct attribute *channel_attrs[] = {
 	&parked_attr.attr,
 	&inflight_attr.attr,
 	&bad_completions_attr.attr,
+	&stale_marks_attr.attr,
+	&open_chunks_attr.attr,
+	&number_attr.attr,
 	NULL
 };
 ATTRIBUTE_GROUPS(channel);
@@ -144,12 +166,50 @@ static ssize_t stat_show(struct kobject *kobj, struct kobj_attribute *attr, char
 			  READ_ONCE(target->ewma_latency_ns));
 }
 
+/* flags zone queue_depth load device_latency_us report_age_ms incarnation */
+static ssize_t report_show(struct kobject *kobj, struct kobj_attribute *attr, char *buf)
+{
+	struct weft_target *target = to_target(kobj);
+
+	return sysfs_emit(buf, "%u %u %u %u %u %u %llx\n", READ_ONCE(target->info.flags),
+			  READ_ONCE(target->info.zone), READ_ONCE(target->info.queue_depth),
+			  READ_ONCE(target->info.load), READ_ONCE(target->info.device_latency_us),
+			  weft_target_report_age_ms(target), READ_ONCE(target->info.incarnation));
+}
+
+/* weight zone flags: what the agent told, for those who simulate policies */
+static ssize_t label_show(struct kobject *kobj, struct kobj_attribute *attr, char *buf)
+{
+	struct weft_target *target = to_target(kobj);
+
+	return sysfs_emit(buf, "%u %u %u\n", READ_ONCE(target->info.weight),
+			  READ_ONCE(target->info.zone), READ_ONCE(target->info.flags));
+}
+
+static ssize_t read_latency_show(struct kobject *kobj, struct kobj_attribute *attr, char *buf)
+{
+	return weft_histogram_show(&to_target(kobj)->read_latency, buf);
+}
+
+static ssize_t write_latency_show(struct kobject *kobj, struct kobj_attribute *attr, char *buf)
+{
+	return weft_histogram_show(&to_target(kobj)->write_latency, buf);
+}
+
 static struct kobj_attribute name_attr = __ATTR_RO(name);
 static struct kobj_attribute stat_attr = __ATTR_RO(stat);
+static struct kobj_attribute report_attr = __ATTR_RO(report);
+static struct kobj_attribute label_attr = __ATTR_RO(label);
+static struct kobj_attribute read_latency_attr = __ATTR_RO(read_latency);
+static struct kobj_attribute write_latency_attr = __ATTR_RO(write_latency);
 
 static struct attribute *target_attrs[] = {
 	&name_attr.attr,
 	&stat_attr.attr,
+	&report_attr.attr,
+	&label_attr.attr,
+	&read_latency_attr.attr,
+	&write_latency_attr.attr,
 	NULL
 };
 ATTRIBUTE_GROUPS(target);

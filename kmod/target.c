@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
+#include <linux/ktime.h>
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
 
@@ -8,6 +9,7 @@
 
 #define EWMA_WEIGHT	8	/* a new sample counts 1/8 */
 #define LOAD_MAX	1000
+#define FLAGS_KNOWN	(WEFT_TARGET_LOCAL | WEFT_TARGET_REPORTED)
 
 void weft_targets_init(struct weft_channel *ch)
 {
@@ -85,11 +87,28 @@ struct weft_target *weft_target_find_or_create(struct weft_channel *ch, u32 id)
 
 static bool info_is_valid(const struct weft_target_info *info)
 {
-	if (!info->id || info->reserved || info->load > LOAD_MAX)
+	if (!info->id || info->reserved0 || info->reserved1 || info->load > LOAD_MAX ||
+	    info->flags & ~FLAGS_KNOWN)
 		return false;
 	if (info->state != WEFT_TARGET_UP && info->state != WEFT_TARGET_DOWN)
 		return false;
 	return strnlen(info->name, sizeof(info->name)) < sizeof(info->name);
+}
+
+/*
+ * An agent that has just started knows none until it is connected: the old one stays. True: what
+ * was written under the one before is lost.
+ */
+static bool target_set_incarnation(struct weft_target *target, u64 incarnation)
+{
+	u64 was = target->info.incarnation;
+
+	if (!incarnation || incarnation == was)
+		return false;
+	if (!was)
+		WRITE_ONCE(target->first_incarnation, incarnation);
+	WRITE_ONCE(target->info.incarnation, incarnation);
+	return was;
 }
 
 static void target_set_info(struct weft_target *target, const struct weft_target_info *info)
@@ -99,13 +118,17 @@ static void target_set_info(struct weft_target *target, const struct weft_target
 	WRITE_ONCE(target->info.zone, info->zone);
 	WRITE_ONCE(target->info.queue_depth, info->queue_depth);
 	WRITE_ONCE(target->info.load, info->load);
+	WRITE_ONCE(target->info.device_latency_us, info->device_latency_us);
+	WRITE_ONCE(target->info.report_age_ms, info->report_age_ms);
+	WRITE_ONCE(target->info.flags, info->flags);
+	WRITE_ONCE(target->info_ns, ktime_get_ns());
 	memcpy(target->info.name, info->name, sizeof(info->name));
 }
 
 int weft_targets_update(struct weft_channel *ch, const struct weft_target_info *infos, u32 count)
 {
 	struct weft_target *target;
-	bool kick = false;
+	bool kick = false, reborn = false;
 	u32 i;
 
 	for (i = 0; i < count; i++)
@@ -116,10 +139,13 @@ int weft_targets_update(struct weft_channel *ch, const struct weft_target_info *
 		if (IS_ERR(target))
 			return PTR_ERR(target);
 		mutex_lock(&ch->targets_lock);
+		reborn |= target_set_incarnation(target, infos[i].incarnation);
 		target_set_info(target, &infos[i]);
 		mutex_unlock(&ch->targets_lock);
 		kick |= infos[i].state == WEFT_TARGET_UP;
 	}
+	if (reborn)
+		weft_channel_reborn(ch);
 	if (kick)
 		weft_channel_kick_pool(ch);
 	return 0;
@@ -158,11 +184,25 @@ void weft_target_end(struct weft_target *target, struct weft_channel *ch, u32 op
 		atomic64_inc(&target->reads);
 		atomic64_add(bytes, &target->read_bytes);
 		target_sample(target, latency_ns);
+		weft_histogram_add(&target->read_latency, latency_ns);
 	} else if (op == WEFT_OP_WRITE) {
 		atomic64_inc(&target->writes);
 		atomic64_add(bytes, &target->write_bytes);
+		weft_histogram_add(&target->write_latency, latency_ns);
 	}
 	weft_balancer_io_done(&done);
+}
+
+u64 weft_target_incarnation(const struct weft_target *target)
+{
+	return READ_ONCE(target->info.incarnation);
+}
+
+u32 weft_target_report_age_ms(const struct weft_target *target)
+{
+	u64 since_ms = div_u64(ktime_get_ns() - READ_ONCE(target->info_ns), NSEC_PER_MSEC);
+
+	return min_t(u64, READ_ONCE(target->info.report_age_ms) + since_ms, U32_MAX);
 }
 
 void weft_target_fill_stat(struct weft_target *target, struct weft_target_stat *stat)
@@ -181,5 +221,8 @@ void weft_target_fill_stat(struct weft_target *target, struct weft_target_stat *
 		.requests = reads + writes,
 		.bytes = atomic64_read(&target->read_bytes) + atomic64_read(&target->write_bytes),
 		.errors = atomic64_read(&target->errors),
+		.flags = READ_ONCE(target->info.flags),
+		.device_latency_us = READ_ONCE(target->info.device_latency_us),
+		.report_age_ms = weft_target_report_age_ms(target),
 	};
 }

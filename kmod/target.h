@@ -13,6 +13,7 @@
 #include <linux/list.h>
 
 #include "balancer.h"
+#include "histogram.h"
 #include "uapi/weft.h"
 
 struct weft_channel;
@@ -20,6 +21,8 @@ struct weft_channel;
 struct weft_target {
 	u32 id;
 	struct weft_target_info info;	/* written under channel->targets_lock, read without */
+	u64 first_incarnation;		/* likewise; 0 until there is one */
+	u64 info_ns;			/* ktime when info was told; likewise */
 
 	atomic_t inflight;
 	atomic64_t reads;
@@ -28,10 +31,13 @@ struct weft_target {
 	atomic64_t write_bytes;
 	atomic64_t errors;
 	u64 ewma_latency_ns;		/* updates race and may lose a sample */
+	struct weft_histogram read_latency;
+	struct weft_histogram write_latency;
 
 	/* the flush that is running; its worker's (flush.c) */
 	struct list_head flush_node;
 	int flush_error;
+	u64 flush_incarnation;		/* that the FLUSH was for */
 
 	struct kobject kobj;
 	struct completion kobj_released;
@@ -50,6 +56,10 @@ struct weft_target *weft_target_find(struct weft_channel *ch, u32 id);
 void weft_target_begin(struct weft_target *target);
 void weft_target_end(struct weft_target *target, struct weft_channel *ch, u32 op, u32 bytes,
 		     int error, u64 latency_ns);
+/* As the agent said last; 0: it has had no connection yet. */
+u64 weft_target_incarnation(const struct weft_target *target);
+/* Of what the target reported of itself, now. */
+u32 weft_target_report_age_ms(const struct weft_target *target);
 void weft_target_fill_stat(struct weft_target *target, struct weft_target_stat *stat);
 
 #endif

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Write: the data is copied into one slot and sent to every copy that is in sync. When all have
- * answered, the write is acknowledged if every copy that is in sync now (weft_chunk_written(),
+ * Write: the data is copied into one slot and sent to every copy that is in sync or resyncing. When
+ * all have answered, the write is acknowledged if every copy that is so now (weft_chunk_written(),
  * under the chunk's lock) has taken it. Otherwise
  *
  *   some copies failed    they are marked stale at the metadata server first, then it looks again;
  *   all copies failed     it waits for a target to come back and sends the data again to all;
- *   the map has changed   a copy came into sync that was not written, it sends again to all;
+ *   the map has changed   a copy came into it that was not written, it sends again to all;
  *   a target answered     the map is fetched again, then it sends again to all. The target knows a
  *   -ESTALE               higher version of the chunk, or a later session: then it is in vain and
  *                         ends after some tries.
@@ -17,8 +17,16 @@
  * one at B, the first to be marked decides: the other one finds its failed copy to be the last
  * in sync, waits, and writes it again.
  *
- * Read: one copy; when it fails another one, until all have been tried. A copy that answered
- * with an error will do so again: -EIO. One that could not be reached may come back: it waits.
+ * Read: one copy that is in sync; when it fails (-EBADMSG: its checksum does not match) another
+ * one, until all have been tried. When one of them was damaged, all are tried again block by block:
+ * each may have what the others lack. A copy that answered with an error will do so again: -EIO. One
+ * that could not be reached may come back: it waits.
+ *
+ * A copy whose target was started anew while it had unflushed writes is read only when there is
+ * no other one (unflushed.h), and what was read while that happened is read again.
+ *
+ * No copy is in sync: the map is fetched again, and if that is still so the chunk is lost: -EIO.
+ * The metadata server gives up the last copy only when it is told that a target is gone for good.
  *
  * Waiting: a transfer holds nothing but its bio; "again" takes a slot and the data anew (the
  * page may have changed, which is why it goes to all copies again). With `hard` for ever, with
@@ -45,6 +53,7 @@ static void transfer_end(struct weft_transfer *t, int error)
 	struct bio *bio = t->bio;
 
 	weft_transfer_put_slot(t);
+	weft_open_leave(t);
 	mempool_free(t, &pool->transfers);
 	if (error == -EAGAIN) {
 		bio_wouldblock_error(bio);
@@ -52,11 +61,7 @@ static void transfer_end(struct weft_transfer *t, int error)
 		bio->bi_status = errno_to_blk_status(error);
 		bio_endio(bio);
 	}
-	/* weft_transfer_exit_pool() frees the pool a grace period after the last one */
-	rcu_read_lock();
-	if (atomic_dec_and_test(&pool->transfer_count))
-		wake_up(&pool->idle);
-	rcu_read_unlock();
+	weft_pool_leave(pool);
 }
 
 /* ---- waiting and trying again ---- */
@@ -154,7 +159,8 @@ static void read_failed(struct weft_transfer *t, u32 copy)
 		return;
 	}
 	t->unreachable |= error == -EHOSTDOWN;
-	if (t->tried_count == WEFT_COPIES_MAX) {	/* the map changes all the time */
+	t->damaged |= error == -EBADMSG;
+	if (t->tried_count == WEFT_CHUNK_COPIES_MAX) {	/* the map changes all the time */
 		t->tried_count = 0;
 		transfer_wait(t, WEFT_TRANSFER_SEND);
 		return;
@@ -165,6 +171,13 @@ static void read_failed(struct weft_transfer *t, u32 copy)
 		    "no copy left, waiting for it to come back" : "no copy left");
 	/* whether that is still so is decided when it is sent */
 	transfer_queue(t, WEFT_TRANSFER_SEND);
+}
+
+static bool transfer_written(struct weft_transfer *t, u32 ok)
+{
+	bool durable = t->bio->bi_opf & REQ_FUA;
+
+	return weft_chunk_written(t->pool, t->chunk, &t->map, ok, durable ? NULL : t->incarnations);
 }
 
 static void write_answered(struct weft_transfer *t)
@@ -182,7 +195,7 @@ static void write_answered(struct weft_transfer *t)
 		stale |= t->results[i] == -ESTALE;
 		canceled |= t->results[i] == -ECANCELED;
 	}
-	if (ok && weft_chunk_written(t->pool, t->chunk, &t->map, ok, t->bio->bi_opf & REQ_FUA)) {
+	if (ok && transfer_written(t, ok)) {
 		transfer_end(t, 0);
 	} else if (canceled) {
 		transfer_end(t, -EIO);
@@ -213,15 +226,56 @@ void weft_transfer_answered(struct weft_transfer *t)
 		read_failed(t, copy);
 		return;
 	}
+	if (weft_transfer_is_doubtful(t, copy)) {
+		transfer_queue(t, WEFT_TRANSFER_SEND);
+		return;
+	}
 	weft_transfer_copy_out(t);
-	transfer_end(t, 0);
+	t->done += weft_transfer_span(t);
+	if (t->done == t->length) {
+		transfer_end(t, 0);
+		return;
+	}
+	t->tried_count = 0;
+	t->unreachable = false;
+	transfer_queue(t, WEFT_TRANSFER_SEND);
+}
+
+/* No copy is in sync. */
+static int transfer_lost(struct weft_transfer *t, enum weft_wait wait)
+{
+	if (wait == WEFT_WAIT_NONE)
+		return -EAGAIN;
+	if (!t->lost) {
+		t->lost = true;
+		transfer_queue(t, WEFT_TRANSFER_FETCH_MAP);
+		return 0;
+	}
+	if (!test_and_set_bit(WEFT_CHUNK_LOST, &t->chunk->flags))
+		pr_err("weft: %s: chunk %llu has no copy in sync, I/O to it fails; weftctl fsck names the files\n",
+		       t->pool->channel->cluster, t->chunk->index);
+	return -EIO;
 }
 
 /* An error: nothing was sent. What becomes of it is decided elsewhere if there is no error. */
 static int transfer_send(struct weft_transfer *t, enum weft_wait wait)
 {
-	if (weft_transfer_choose(t))
-		return weft_transfer_send(t, wait);
+	if (weft_transfer_choose(t)) {
+		t->lost = false;
+		if (!weft_transfer_is_write(t) || weft_open_enter(t, wait != WEFT_WAIT_NONE))
+			return weft_transfer_send(t, wait);
+		/* or weft_transfer_opened() has it */
+		return wait == WEFT_WAIT_NONE ? -EAGAIN : 0;
+	}
+	if (!weft_chunk_in_sync(&t->map))
+		return transfer_lost(t, wait);
+	if (t->damaged && !t->by_block && t->length > WEFT_BLOCK_BYTES) {
+		t->by_block = true;
+		t->tried_count = 0;
+		t->unreachable = false;
+		transfer_queue(t, WEFT_TRANSFER_SEND);
+		return 0;
+	}
 	if (!weft_transfer_is_write(t) && t->tried_count && !t->unreachable)
 		return -EIO;
 	if (wait == WEFT_WAIT_NONE)
@@ -230,6 +284,16 @@ static int transfer_send(struct weft_transfer *t, enum weft_wait wait)
 	t->unreachable = false;
 	transfer_wait(t, WEFT_TRANSFER_SEND);
 	return 0;
+}
+
+void weft_transfer_opened(struct weft_transfer *t, int error)
+{
+	if (!error)
+		transfer_queue(t, WEFT_TRANSFER_SEND);
+	else if (error == -ENOENT || error == -ESTALE)	/* no such chunk; the session has ended */
+		transfer_end(t, -EIO);
+	else
+		transfer_wait(t, WEFT_TRANSFER_SEND);
 }
 
 static void transfer_mark_stale(struct weft_transfer *t)
@@ -246,9 +310,11 @@ static void transfer_mark_stale(struct weft_transfer *t)
 	ret = weft_chunk_mark_stale(t->pool, t->chunk, &t->map, failed);
 	if (ret == -EBUSY)
 		transfer_wait(t, WEFT_TRANSFER_SEND);
+	else if (ret == -ESTALE)
+		transfer_end(t, -EIO);	/* the session has ended */
 	else if (ret)
 		transfer_wait(t, WEFT_TRANSFER_MARK_STALE);
-	else if (weft_chunk_written(t->pool, t->chunk, &t->map, ok, t->bio->bi_opf & REQ_FUA))
+	else if (transfer_written(t, ok))
 		transfer_end(t, 0);
 	else
 		transfer_queue(t, WEFT_TRANSFER_SEND);
@@ -269,6 +335,10 @@ static void transfer_work(struct work_struct *work)
 		return;
 	case WEFT_TRANSFER_FETCH_MAP:
 		ret = weft_chunk_fetch(t->pool, t->chunk->index, 1, WEFT_CALL_RESERVED);
+		if (ret == -ESTALE) {		/* the session has ended */
+			transfer_end(t, -EIO);
+			return;
+		}
 		if (ret) {
 			transfer_wait(t, WEFT_TRANSFER_FETCH_MAP);
 			return;
@@ -295,7 +365,7 @@ static struct weft_transfer *transfer_alloc(struct weft_pool *pool, struct bio *
 	t->op = bio_op(bio) == REQ_OP_WRITE ? WEFT_OP_WRITE : WEFT_OP_READ;
 	INIT_WORK(&t->work, transfer_work);
 	INIT_LIST_HEAD(&t->node);
-	atomic_inc(&pool->transfer_count);
+	atomic_inc(&pool->users);
 	return t;
 }
 
@@ -332,10 +402,10 @@ int weft_transfer_init_pool(struct weft_pool *pool)
 	return mempool_init_slab_pool(&pool->transfers, TRANSFERS_RESERVED, transfer_cache);
 }
 
-/* All bios have ended, but the last ones may just be leaving transfer_end(). */
+/* All bios have ended, but the last ones may just be leaving weft_pool_leave(). */
 void weft_transfer_exit_pool(struct weft_pool *pool)
 {
-	wait_event(pool->idle, !atomic_read(&pool->transfer_count));
+	wait_event(pool->idle, !atomic_read(&pool->users));
 	synchronize_rcu();
 	cancel_delayed_work_sync(&pool->retry_work);
 	mempool_exit(&pool->transfers);

@@ -34,24 +34,36 @@ struct weft_transfer {
 	u64 start_ns;
 	u32 sent;			/* bit i: to copy i of map */
 	atomic_t pending;		/* answers that are missing */
-	int results[WEFT_COPIES_MAX];	/* 0 or -errno */
+	int results[WEFT_CHUNK_COPIES_MAX];	/* 0 or -errno */
+	u64 incarnations[WEFT_CHUNK_COPIES_MAX];	/* of the targets, as known then */
 
 	/* since the beginning */
-	u32 tried[WEFT_COPIES_MAX];	/* READ: ids of targets that failed */
+	u32 tried[WEFT_CHUNK_COPIES_MAX];	/* READ: ids of targets that failed */
 	u32 tried_count;
 	bool unreachable;		/* one of them may come back */
+	bool damaged;			/* one of them has a block that does not match its checksum */
+	bool by_block;			/* READ: one block at a time */
+	u32 done;			/* READ by blocks: bytes that the bio has */
+	bool entered;			/* WRITE: counted in chunk->writers */
+	bool lost;			/* no copy is in sync; the map has been fetched for that */
 	u32 stale_tries;
 	u32 waits;
 	unsigned long failed_at;	/* jiffies, when waits is not 0 */
 
 	enum weft_transfer_next next;	/* what the work does */
 	struct work_struct work;
-	struct list_head node;		/* pool->waiting */
+	struct list_head node;		/* pool->waiting, or chunk->open_waiters */
 };
 
 static inline bool weft_transfer_is_write(const struct weft_transfer *t)
 {
 	return t->op == WEFT_OP_WRITE;
+}
+
+/* What is sent at once: all of the bio, unless it is read by blocks. */
+static inline u32 weft_transfer_span(const struct weft_transfer *t)
+{
+	return t->by_block ? WEFT_BLOCK_BYTES : t->length;
 }
 
 /* transfer_send.c */
@@ -64,8 +76,13 @@ bool weft_transfer_choose(struct weft_transfer *t);
  */
 int weft_transfer_send(struct weft_transfer *t, enum weft_wait wait);
 void weft_transfer_put_slot(struct weft_transfer *t);
-/* The data of a READ into its bio. */
+/* READ: the target of the copy was started anew meanwhile, and may have lost what was read. */
+bool weft_transfer_is_doubtful(const struct weft_transfer *t, u32 copy);
+/* The data of a READ into its bio, behind what is done. */
 void weft_transfer_copy_out(struct weft_transfer *t);
+
+/* transfer.c: the chunk that the write waited for is open, or why it is not. May sleep. */
+void weft_transfer_opened(struct weft_transfer *t, int error);
 
 /* transfer.c: all answers are in. In the agent's context as a rule: must not wait for it. */
 void weft_transfer_answered(struct weft_transfer *t);

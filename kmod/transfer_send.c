@@ -26,31 +26,35 @@ static void copy_in(struct weft_transfer *t)
 
 void weft_transfer_copy_out(struct weft_transfer *t)
 {
+	struct bvec_iter iter, from = t->bio->bi_iter;
 	const void *data = t->slot->data;
-	struct bvec_iter iter;
 	struct bio_vec bvec;
 
-	bio_for_each_segment(bvec, t->bio, iter) {
+	bio_advance_iter(t->bio, &from, t->done);
+	from.bi_size = weft_transfer_span(t);
+	__bio_for_each_segment(bvec, t->bio, iter, from) {
 		memcpy_to_bvec(&bvec, data);
 		data += bvec.bv_len;
 	}
 }
 
 /* Bit mask of the copies to send to; 0: there is none. */
-static u32 read_choose(struct weft_transfer *t)
+static u32 read_choose(struct weft_transfer *t, u32 lost)
 {
 	struct weft_io io = {
 		.chunk = t->chunk->index,
-		.offset = t->offset,
-		.length = t->length,
+		.offset = t->offset + t->done,
+		.length = weft_transfer_span(t),
 		.op = WEFT_OP_READ,
 		.cluster = t->pool->channel->number,
 	};
-	u32 in_sync = weft_chunk_in_sync(&t->map), copies[WEFT_COPIES_MAX];
+	u32 from = weft_chunk_in_sync(&t->map), copies[WEFT_COPIES_MAX];
 	u32 i, j;
 
+	if (from & ~lost)	/* else there is nothing better, and the next flush will fail */
+		from &= ~lost;
 	for (i = 0; i < t->map.chunk.count; i++) {
-		bool tried = !(in_sync & BIT(i));
+		bool tried = !(from & BIT(i));
 
 		for (j = 0; j < t->tried_count; j++)
 			tried |= t->tried[j] == t->map.targets[i]->id;
@@ -64,9 +68,23 @@ static u32 read_choose(struct weft_transfer *t)
 
 bool weft_transfer_choose(struct weft_transfer *t)
 {
-	weft_chunk_read_map(t->chunk, &t->map);
-	t->sent = weft_transfer_is_write(t) ? weft_chunk_in_sync(&t->map) : read_choose(t);
+	u32 lost;
+
+	spin_lock(&t->chunk->lock);
+	t->map = t->chunk->map;
+	lost = weft_unflushed_lost(t->chunk);
+	spin_unlock(&t->chunk->lock);
+	if (!weft_transfer_is_write(t))
+		t->sent = read_choose(t, lost);
+	else
+		t->sent = weft_chunk_in_sync(&t->map) ? weft_chunk_written_copies(&t->map) : 0;
 	return t->sent;
+}
+
+bool weft_transfer_is_doubtful(const struct weft_transfer *t, u32 copy)
+{
+	return t->incarnations[copy] &&
+	       t->incarnations[copy] != weft_target_incarnation(t->map.targets[copy]);
 }
 
 static void transfer_done(struct weft_request *request, s32 result)
@@ -75,7 +93,7 @@ static void transfer_done(struct weft_request *request, s32 result)
 	u32 copy = request->copy;
 
 	t->results[copy] = min(result, 0);
-	weft_target_end(t->map.targets[copy], t->pool->channel, t->op, t->length,
+	weft_target_end(t->map.targets[copy], t->pool->channel, t->op, weft_transfer_span(t),
 			t->results[copy], ktime_get_ns() - t->start_ns);
 	if (atomic_dec_and_test(&t->pending))
 		weft_transfer_answered(t);
@@ -92,10 +110,11 @@ static void request_fill(struct weft_request *request, struct weft_transfer *t, 
 	if (weft_transfer_is_write(t) && t->bio->bi_opf & REQ_FUA)
 		request->sqe.flags = WEFT_SQE_FUA;
 	request->sqe.target = t->map.chunk.copies[copy].target;
-	request->sqe.length = t->length;
-	request->sqe.offset = t->map.chunk.copies[copy].offset + t->offset;
+	request->sqe.length = weft_transfer_span(t);
+	request->sqe.offset = t->map.chunk.copies[copy].offset + t->offset + t->done;
 	request->sqe.buf = t->slot->offset;
 	request->sqe.chunk_version = t->map.chunk.version;
+	t->incarnations[copy] = weft_target_incarnation(t->map.targets[copy]);
 	weft_slot_get(t->slot);
 	request->slot = t->slot;
 	request->done = transfer_done;
@@ -104,7 +123,7 @@ static void request_fill(struct weft_request *request, struct weft_transfer *t, 
 }
 
 /* REQ_NOWAIT: all tags or none, before anything is sent. */
-static int take_requests(struct weft_transfer *t, struct weft_request *requests[WEFT_COPIES_MAX])
+static int take_requests(struct weft_transfer *t, struct weft_request *requests[WEFT_CHUNK_COPIES_MAX])
 {
 	struct weft_channel *ch = t->pool->channel;
 	u32 i;
@@ -127,10 +146,11 @@ drop:
 
 int weft_transfer_send(struct weft_transfer *t, enum weft_wait wait)
 {
-	struct weft_request *requests[WEFT_COPIES_MAX] = {}, *request;
+	struct weft_request *requests[WEFT_CHUNK_COPIES_MAX] = {}, *request;
 	u32 i, sent = t->sent;
 
-	t->slot = weft_slot_take(&t->pool->channel->buffer, t->length, transfer_kind(t), wait);
+	t->slot = weft_slot_take(&t->pool->channel->buffer, weft_transfer_span(t),
+				 transfer_kind(t), wait);
 	if (IS_ERR(t->slot)) {
 		int error = PTR_ERR(t->slot);
 
@@ -143,7 +163,7 @@ int weft_transfer_send(struct weft_transfer *t, enum weft_wait wait)
 		copy_in(t);
 	t->start_ns = ktime_get_ns();
 	atomic_set(&t->pending, 1);
-	for (i = 0; i < WEFT_COPIES_MAX; i++) {
+	for (i = 0; i < WEFT_CHUNK_COPIES_MAX; i++) {
 		if (!(sent & BIT(i)))
 			continue;
 		request = requests[i] ?: weft_request_take(t->pool->channel, transfer_kind(t),

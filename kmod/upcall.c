@@ -57,6 +57,8 @@ static int check_mount(struct weft_fs *fs, const struct weft_mount_rep *rep)
 		return weft_upcall_bad(fs, WEFT_META_MOUNT, "pool_blocks", rep->pool_blocks);
 	if (!rep->root_ino || rep->root.ino != rep->root_ino)
 		return weft_upcall_bad(fs, WEFT_META_MOUNT, "root_ino", rep->root_ino);
+	if (!rep->copies || rep->copies > WEFT_COPIES_MAX)
+		return weft_upcall_bad(fs, WEFT_META_MOUNT, "copies", rep->copies);
 	if (!S_ISDIR(rep->root.mode))
 		return weft_upcall_bad(fs, WEFT_META_MOUNT, "root.mode", rep->root.mode);
 	return weft_upcall_check_attr(fs, WEFT_META_MOUNT, &rep->root);
@@ -122,8 +124,8 @@ static int check_grant(struct weft_fs *fs, const struct weft_range *range)
 	return 0;
 }
 
-int weft_upcall_grant(struct weft_fs *fs, u64 blocks, struct weft_range *ranges, u32 max,
-		      u32 *count)
+int weft_upcall_grant(struct weft_fs *fs, u32 copies, u64 blocks, struct weft_range *ranges,
+		      u32 max, u32 *count)
 {
 	struct weft_call call;
 	struct weft_grant_req *req;
@@ -137,6 +139,7 @@ int weft_upcall_grant(struct weft_fs *fs, u64 blocks, struct weft_range *ranges,
 	req = call.args;
 	req->blocks = blocks;
 	req->ranges_max = max;
+	req->copies = copies;
 	got = weft_upcall_send(fs, &call, sizeof(*req));
 	if (got >= (ssize_t)sizeof(rep)) {
 		memcpy(&rep, call.rep, sizeof(rep));
@@ -157,4 +160,23 @@ int weft_upcall_grant(struct weft_fs *fs, u64 blocks, struct weft_range *ranges,
 	}
 	*count = rep.count;
 	return 0;
+}
+
+int weft_upcall_release(struct weft_fs *fs, const struct weft_range *ranges, u32 count)
+{
+	struct weft_ranges *req;
+	struct weft_call call;
+	int error;
+
+	error = weft_upcall_begin(fs, &call, WEFT_META_RELEASE, fs->root_ino, WEFT_CALL_CHANGES);
+	if (error)
+		return error;
+	req = call.args;
+	req->count = count;
+	memcpy(req->ranges, ranges, count * sizeof(*ranges));
+	error = weft_upcall_check_bytes(fs, WEFT_META_RELEASE,
+					weft_upcall_send(fs, &call, struct_size(req, ranges, count)),
+					0);
+	weft_call_end(&call);
+	return error;
 }

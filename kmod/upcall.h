@@ -23,16 +23,17 @@ int weft_upcall_check_bytes(struct weft_fs *fs, u32 op, ssize_t got, size_t want
 int weft_upcall_mount(struct weft_fs *fs, struct weft_mount_rep *rep);
 int weft_upcall_unmount(struct weft_fs *fs);
 int weft_upcall_statfs(struct weft_fs *fs, struct weft_statfs_rep *rep);
-/* Sets *count to the ranges granted, 1 .. max. */
-int weft_upcall_grant(struct weft_fs *fs, u64 blocks, struct weft_range *ranges, u32 max,
-		      u32 *count);
+/* In chunks of so many copies. Sets *count to the ranges granted, 1 .. max. */
+int weft_upcall_grant(struct weft_fs *fs, u32 copies, u64 blocks, struct weft_range *ranges,
+		      u32 max, u32 *count);
+int weft_upcall_release(struct weft_fs *fs, const struct weft_range *ranges, u32 count);
 
 /* upcall_attr.c */
 int weft_upcall_check_attr(struct weft_fs *fs, u32 op, const struct weft_attr *attr);
 ssize_t weft_upcall_attr_reply(struct weft_fs *fs, struct weft_call *call, size_t args_bytes,
 			       struct weft_attr *attr);
 int weft_upcall_getattr(struct inode *inode, struct weft_attr *attr);
-/* Mode, owner and times; now_ns is the ctime unless valid has WEFT_SET_CTIME. */
+/* Mode, owner, times and copies; now_ns is the ctime unless valid has WEFT_SET_CTIME. */
 int weft_upcall_setattr(struct inode *inode, const struct weft_setattr_req *set, s64 now_ns,
 			struct weft_attr *attr);
 

@@ -27,8 +27,9 @@ int weft_upcall_check_attr(struct weft_fs *fs, u32 op, const struct weft_attr *a
 		return weft_upcall_bad(fs, op, "attr.uid", attr->uid);
 	if (!gid_valid(make_kgid(&init_user_ns, attr->gid)))
 		return weft_upcall_bad(fs, op, "attr.gid", attr->gid);
-	if (attr->reserved)
-		return weft_upcall_bad(fs, op, "attr.reserved", attr->reserved);
+	if (attr->copies > WEFT_COPIES_MAX ||
+	    (!attr->copies && (S_ISREG(attr->mode) || S_ISDIR(attr->mode))))
+		return weft_upcall_bad(fs, op, "attr.copies", attr->copies);
 	return 0;
 }
 

@@ -13,7 +13,9 @@
 
 namespace weft::rdma {
 
-enum class BackendOp : uint8_t { kRead, kWrite, kFlush, kDiscard, kWriteZeroes };
+// kChecksums: the checksums of the range, as in block_wire.h, go to `data`.
+// kPoison (the target's own): reads of the range fail with EBADMSG until it is written.
+enum class BackendOp : uint8_t { kRead, kWrite, kFlush, kDiscard, kWriteZeroes, kChecksums, kPoison };
 
 struct BackendRequest {
   uint64_t cookie = 0;  // the caller's, echoed
@@ -21,12 +23,12 @@ struct BackendRequest {
   bool durable = false;       // kWrite, kWriteZeroes: as if a flush of it had followed
   uint64_t offset_bytes = 0;  // in the data area; the caller has checked the range
   uint32_t length_bytes = 0;
-  uint8_t* data = nullptr;  // kRead, kWrite
+  uint8_t* data = nullptr;  // kRead, kWrite, kChecksums
 };
 
 struct BackendDone {
   uint64_t cookie = 0;
-  int32_t result = 0;  // 0 or -errno
+  int32_t result = 0;  // 0 or -errno; -EBADMSG: a block does not match its checksum
 };
 
 class BlockBackend {

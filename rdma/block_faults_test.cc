@@ -223,7 +223,7 @@ TEST_F(BlockFaults, NewerSessionFencesTheOlder) {
   newer_options.session = 6;
   auto newer = *BlockInitiator::Create(client_verbs_.get(), newer_options);
   bool up = false;
-  newer->OnTargetState([&](uint32_t, const Status& s) { up = s.ok(); });
+  newer->OnTargetState([&](uint32_t, const Status& s, uint64_t) { up = s.ok(); });
   ASSERT_TRUE(newer->SetTarget(Endpoint()).ok());
   std::vector<BlockCompletion> done;
   auto pass = [&](int ms) {

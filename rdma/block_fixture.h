@@ -66,7 +66,7 @@ class BlockFixture : public ::testing::Test {
     auto initiator = BlockInitiator::Create(client_verbs_.get(), options);
     ASSERT_TRUE(initiator.ok()) << initiator.status().message();
     initiator_ = *std::move(initiator);
-    initiator_->OnTargetState([this](uint32_t id, const Status& s) { states_.push_back(s); });
+    initiator_->OnTargetState([this](uint32_t, const Status& s, uint64_t) { states_.push_back(s); });
     ASSERT_TRUE(initiator_->SetTarget(Endpoint()).ok());
   }
   void Start() {
@@ -101,6 +101,7 @@ class BlockFixture : public ::testing::Test {
     Status s = initiator_->Submit(kTarget, {.tag = tag,
                                             .op = op,
                                             .flags = flags,
+                                            .chunk_version = chunk_version_,
                                             .offset_bytes = offset,
                                             .length_bytes = length,
                                             .buffer_offset = buffer});
@@ -132,6 +133,7 @@ class BlockFixture : public ::testing::Test {
   std::map<uint64_t, int32_t> results_;
   std::vector<Status> states_;
   uint64_t next_tag_ = 1000000;
+  uint32_t chunk_version_ = 0;  // of what is submitted
 };
 
 }  // namespace weft::rdma

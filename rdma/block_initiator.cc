@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <map>
+#include <random>
 
 #include "rdma/session_number.h"
 #include "rdma/target_link.h"
@@ -29,8 +30,7 @@ class BlockInitiatorImpl final : public BlockInitiator {
     clock_ = options_.clock ? options_.clock : &steady_clock_;
     host_.options = &options_;
     host_.ports = &ports_;
-    if (!options_.number) session_number_.emplace(options_.session);
-    host_.number = options_.number ? *options_.number : session_number_->value();
+    host_.number = Number();
     host_.now_ms = clock_->NowMs();
   }
   ~BlockInitiatorImpl() override;
@@ -44,11 +44,10 @@ class BlockInitiatorImpl final : public BlockInitiator {
   int event_fd() const override { return epoll_fd_; }
   bool ArmNotify() override;
   void NotReadable() override { slept_ = false; }
-  void OnTargetState(std::function<void(uint32_t id, const Status&)> callback) override {
-    callback_ = std::move(callback);
-  }
+  void OnTargetState(TargetStateCallback callback) override { callback_ = std::move(callback); }
 
  private:
+  uint32_t Number();
   void Watch(int fd);
   void HandleCmEvents();
   size_t HandleCompletions();
@@ -70,7 +69,7 @@ class BlockInitiatorImpl final : public BlockInitiator {
   LinkHost host_;
   std::map<uint32_t, std::unique_ptr<TargetLink>> links_;  // by id of the target
   std::vector<TargetLink*> table_;                         // by TargetLink::IndexOf
-  std::function<void(uint32_t, const Status&)> callback_;
+  TargetStateCallback callback_;
   unsigned turns_ = 0;
   uint64_t cm_looked_ms_ = 0;
   uint64_t due_ms_ = UINT64_MAX;  // when this thread was to look at the clock again
@@ -82,6 +81,13 @@ BlockInitiatorImpl::~BlockInitiatorImpl() {
   links_.clear();
   if (timer_fd_ >= 0) close(timer_fd_);
   if (epoll_fd_ >= 0) close(epoll_fd_);
+}
+
+uint32_t BlockInitiatorImpl::Number() {
+  if (options_.number) return *options_.number;
+  if (options_.peer) return std::random_device()();  // no other peer of a target may have it
+  session_number_.emplace(options_.session);
+  return session_number_->value();
 }
 
 Status BlockInitiatorImpl::Open(Verbs* verbs) {
@@ -139,20 +145,24 @@ void BlockInitiatorImpl::RemoveTarget(uint32_t id) {
 Status BlockInitiatorImpl::Submit(uint32_t target, const BlockCommand& command) {
   auto found = links_.find(target);
   if (found == links_.end()) return Error(ENODEV, "there is no target {}", target);
-  bool data = command.op == BlockOp::kRead || command.op == BlockOp::kWrite;
+  uint32_t data_bytes = command.data_bytes();
+  uint32_t length_max = command.op == BlockOp::kRead || command.op == BlockOp::kWrite ? kDataBytesMax : kRangeBytesMax;
   uint8_t flags = command.op == BlockOp::kWrite || command.op == BlockOp::kWriteZeroes ? kBlockFua : 0;
+  if (options_.peer && !command.answered_by_data()) {
+    return Error(EINVAL, "op {} as a peer: READ and CHECKSUMS are possible", static_cast<int>(command.op));
+  }
   if (command.flags & ~flags) return Error(EINVAL, "flags {:#x} of op {}", command.flags, static_cast<int>(command.op));
   if (command.op == BlockOp::kFlush) {
     if (command.length_bytes || command.offset_bytes) return Error(EINVAL, "flush with an offset or a length");
   } else if (command.length_bytes == 0 || command.length_bytes % kBlockAlign || command.offset_bytes % kBlockAlign ||
-             command.length_bytes > (data ? kDataBytesMax : kRangeBytesMax)) {
+             command.length_bytes > length_max) {
     return Error(EINVAL, "offset {} length {}: multiples of {} are possible, {} at most", command.offset_bytes,
-                 command.length_bytes, kBlockAlign, data ? kDataBytesMax : kRangeBytesMax);
+                 command.length_bytes, kBlockAlign, length_max);
   }
-  if (data && (command.buffer_offset > options_.memory_bytes ||
-               command.length_bytes > options_.memory_bytes - command.buffer_offset)) {
+  if (data_bytes > 0 &&
+      (command.buffer_offset > options_.memory_bytes || data_bytes > options_.memory_bytes - command.buffer_offset)) {
     return Error(EINVAL, "buffer offset {} length {} is outside the registered memory of {} bytes",
-                 command.buffer_offset, command.length_bytes, options_.memory_bytes);
+                 command.buffer_offset, data_bytes, options_.memory_bytes);
   }
   found->second->Submit(command);
   return Status::Ok();
@@ -177,8 +187,8 @@ size_t BlockInitiatorImpl::Poll(std::vector<BlockCompletion>* done) {
   while (!host_.news.empty()) {
     auto news = std::move(host_.news);
     host_.news.clear();
-    for (auto& [id, status] : news) {
-      if (callback_) callback_(id, status);
+    for (const TargetNews& item : news) {
+      if (callback_) callback_(item.id, item.path, item.incarnation);
     }
   }
   return count;
@@ -281,12 +291,18 @@ Status Check(const InitiatorOptions& options) {
   if (options.depth_per_target == 0 || options.depth_per_target >= kDepthMax) {
     return Error(EINVAL, "depth_per_target {}: 1 to {} are possible", options.depth_per_target, kDepthMax - 1);
   }
+  if (options.peer && options.session) return Error(EINVAL, "session {} of a peer: it has none", options.session);
   if (options.detect_ms == 0) return Error(EINVAL, "detect_ms is 0");
   if (options.cluster_key.empty()) return Error(EINVAL, "no cluster key");
   return Status::Ok();
 }
 
 }  // namespace
+
+uint32_t BlockCommand::data_bytes() const {
+  if (op == BlockOp::kRead || op == BlockOp::kWrite) return length_bytes;
+  return op == BlockOp::kChecksums ? length_bytes / kBlockAlign * sizeof(uint32_t) : 0;
+}
 
 Result<std::unique_ptr<BlockInitiator>> BlockInitiator::Create(Verbs* verbs, InitiatorOptions options) {
   if (Status s = Check(options); !s.ok()) return s;

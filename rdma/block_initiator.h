@@ -31,7 +31,7 @@
 
 namespace weft::rdma {
 
-enum class BlockOp : uint8_t { kRead = 1, kWrite = 2, kFlush = 3, kDiscard = 4, kWriteZeroes = 5 };
+enum class BlockOp : uint8_t { kRead = 1, kWrite = 2, kFlush = 3, kDiscard = 4, kWriteZeroes = 5, kChecksums = 6 };
 
 inline constexpr uint8_t kBlockFua = 0x02;  // durable before it is completed
 
@@ -40,14 +40,19 @@ struct BlockCommand {
   BlockOp op = BlockOp::kRead;
   uint8_t flags = 0;  // kBlockFua
   uint32_t chunk_version = 0;
+  uint64_t incarnation = 0;   // kFlush: that the target must have, else -ESTALE; 0: any
   uint64_t offset_bytes = 0;  // in the target's data area
   uint32_t length_bytes = 0;
   uint64_t buffer_offset = 0;  // in the registered memory
+
+  // That move between that memory and the target: kRead, kWrite: length_bytes; kChecksums: 4 for each block.
+  uint32_t data_bytes() const;
+  bool answered_by_data() const { return op == BlockOp::kRead || op == BlockOp::kChecksums; }
 };
 
 struct BlockCompletion {
   uint64_t tag = 0;
-  int32_t result = 0;  // bytes (kFlush: 0) or -errno as in struct weft_cqe
+  int32_t result = 0;  // bytes (kFlush: 0, kChecksums: of the answer) or -errno as in struct weft_cqe
 };
 
 struct TargetEndpoint {
@@ -62,10 +67,12 @@ struct InitiatorOptions {
   void* memory = nullptr;  // registered once per device: the kernel's buffer pool
   size_t memory_bytes = 0;
   uint64_t session = 0;  // fencing epoch, in every command
+  bool peer = false;     // a target that copies chunks: session 0, READ and CHECKSUMS only
   std::vector<uint8_t> cluster_key;
   uint32_t depth_per_target = 128;  // commands in flight; more wait inside
   uint32_t detect_ms = 5000;
-  // Which of the session's initiators this is; none: the lowest number that is free in this process. A
+  // Which of the session's initiators this is; none: the lowest number that is free in this process, for a peer
+  // a random one. A
   // target ends the earlier connection of the same session and number, and waits for its I/O, before it
   // serves a new one: what an agent that died had under way cannot land after what its successor sends.
   std::optional<uint32_t> number = std::nullopt;
@@ -81,8 +88,6 @@ class BlockInitiator {
   // Adds it or takes a new address; connecting starts at once, in the background.
   virtual Status SetTarget(const TargetEndpoint& endpoint) = 0;
   virtual void RemoveTarget(uint32_t id) = 0;  // unfinished commands complete with -EHOSTDOWN
-  // Raises the fence of every target to `session`: what a smaller session still sends is refused.
-  // The session's own connections do this in their handshake; see block_wire.h.
 
   virtual Status Submit(uint32_t target, const BlockCommand& command) = 0;  // ENODEV, EINVAL
   virtual void Kick() = 0;
@@ -95,8 +100,10 @@ class BlockInitiator {
   // The sleep after ArmNotify ended and event_fd was not readable: spares the next Poll some system calls.
   virtual void NotReadable() = 0;
 
-  // Called (from Poll) when a target's connection comes up (Ok) or is given up (the reason).
-  virtual void OnTargetState(std::function<void(uint32_t id, const Status&)> callback) = 0;
+  // Called (from Poll) when a target's connection comes up (Ok) or is given up (the reason). incarnation: of
+  // the target when it was connected last, see block_wire.h; 0: never.
+  using TargetStateCallback = std::function<void(uint32_t id, const Status& path, uint64_t incarnation)>;
+  virtual void OnTargetState(TargetStateCallback callback) = 0;
 };
 
 }  // namespace weft::rdma

@@ -71,7 +71,7 @@ Status BlockTargetEngine::Open(Verbs* verbs) {
 BlockTargetEngine::~BlockTargetEngine() {
   listener_.reset();
   while (!by_number_.empty()) DropQuietly(by_number_.begin()->second);
-  while (!connections_.empty()) {  // the storage still writes to or from our memory
+  while (!connections_.empty() || !own_.empty()) {  // the storage still writes to or from our memory
     backend_->Kick();
     if (HandleBackend() == 0 && backend_->Arm()) backend_->Wait(-1);
   }
@@ -79,8 +79,10 @@ BlockTargetEngine::~BlockTargetEngine() {
 
 size_t BlockTargetEngine::Poll() {
   size_t work = HandleWorkCompletions();
+  work += ServePlaces();
   backend_->Kick();
   work += HandleBackend();
+  work += ServePlaces();
   FlushSends();
   if (cm_ready_) {
     cm_ready_ = false;
@@ -130,8 +132,21 @@ size_t BlockTargetEngine::HandleWorkCompletions() {
 size_t BlockTargetEngine::HandleBackend() {
   std::array<BackendDone, kPollBatch> batch;
   size_t count = backend_->Poll(batch);
-  for (size_t i = 0; i < count; i++) OnBackendDone(static_cast<uint32_t>(batch[i].cookie), batch[i].result);
+  for (size_t i = 0; i < count; i++) {
+    if ((batch[i].cookie & kOwnCookie) == 0) {
+      OnBackendDone(static_cast<uint32_t>(batch[i].cookie), batch[i].result);
+    } else if (auto own = own_.extract(batch[i].cookie)) {
+      own.mapped()(batch[i].result);
+    }
+  }
   return count;
+}
+
+void BlockTargetEngine::Execute(const BackendRequest& request, std::function<void(int32_t)> done) {
+  BackendRequest own = request;
+  own.cookie = own_next_++;
+  own_.emplace(own.cookie, std::move(done));
+  backend_->Submit(own);
 }
 
 void BlockTargetEngine::FlushSends() {
@@ -175,6 +190,7 @@ bool BlockTargetEngine::Arm(int* timeout_ms) {
     port->armed = wake;
   }
   if (HandleWorkCompletions() || !touched_.empty() || !backend_->Arm()) return false;
+  if (options_.places && options_.places->HasReady()) return false;
   *timeout_ms = by_number_.empty() ? -1 : static_cast<int>(kCheckMs);
   return true;
 }

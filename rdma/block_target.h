@@ -14,6 +14,7 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -21,6 +22,7 @@
 #include "rdma/block_backend.h"
 #include "rdma/clock.h"
 #include "rdma/fence.h"
+#include "rdma/places.h"
 #include "rdma/verbs.h"
 #include "userland/base/status.h"
 
@@ -30,6 +32,8 @@ struct BlockTargetOptions {
   std::string host;  // address of the RDMA network; "0.0.0.0": all
   uint16_t port = 0;
   std::array<uint8_t, 16> uuid{};
+  uint64_t incarnation = 1;  // see block_wire.h; not 0
+  Places* places = nullptr;  // nullptr: chunk versions are not checked (tests, benchmarks); outlives the engine
   std::vector<uint8_t> cluster_key;
   uint32_t depth_max = 256;        // credits of one connection
   uint32_t depth_total = 2048;     // of all together; 4 KiB of memory each
@@ -61,6 +65,10 @@ class BlockTarget {
   // False: Poll again instead of sleeping. The backend's Wait may last *timeout_ms (-1: for ever).
   virtual bool Arm(int* timeout_ms) = 0;
   virtual uint16_t port() const = 0;
+  // Work of the target itself (copying, verifying), beside its connections' commands, in memory that was given
+  // to the backend or not. The caller holds the region's lock in Places if it writes. done: from Poll, with 0
+  // or -errno. Engine thread.
+  virtual void Execute(const BackendRequest& request, std::function<void(int32_t result)> done) = 0;
   virtual const BlockTargetCounters& counters() const = 0;
 };
 

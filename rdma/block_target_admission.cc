@@ -82,7 +82,8 @@ void BlockTargetEngine::OnRequest(CmEvent* event) {
     Refuse(connection.get(), RejectReason::kWrongTarget, 0, "it looks for another target's uuid");
     return;
   }
-  if (connect.session < fence_->highest()) {
+  bool peer_target = (connect.flags & kConnectPeer) != 0;
+  if (!peer_target && connect.session < fence_->highest()) {
     Refuse(connection.get(), RejectReason::kFenced, fence_->highest(),
            fmt::format("session {} is fenced, session {} has taken over", connect.session, fence_->highest()));
     return;
@@ -117,7 +118,8 @@ Status BlockTargetEngine::Admit(std::unique_ptr<Connection> connection, const Co
   Accept accept{.depth = depth,
                 .inline_max = options_.inline_max,
                 .capacity_bytes = backend_->capacity_bytes(),
-                .target = options_.uuid};
+                .target = options_.uuid,
+                .incarnation = options_.incarnation};
   RAND_bytes(accept.nonce.data(), static_cast<int>(accept.nonce.size()));
   Encode(accept, served->accept_bytes);
   accept.proof = TargetProof(options_.cluster_key, served->connect_bytes, served->accept_bytes);
@@ -155,11 +157,11 @@ void BlockTargetEngine::OnHello(ServedConnection* connection, const Capsule& cap
     LastReply(connection, capsule.tag, -EACCES);
     return;
   }
-  if (connection->session < fence_->highest()) {  // raised since it connected
+  if (!connection->peer_target && connection->session < fence_->highest()) {  // raised since it connected
     LastReply(connection, capsule.tag, -ESTALE);
     return;
   }
-  if (connection->session > fence_->highest()) {
+  if (connection->session > fence_->highest()) {  // not of a peer: that has session 0
     if (Status s = fence_->Raise(connection->session); !s.ok()) {
       LogError("cannot record session {}: {}", connection->session, s.message());
       LastReply(connection, capsule.tag, -EIO);
@@ -174,6 +176,7 @@ void BlockTargetEngine::OnHello(ServedConnection* connection, const Capsule& cap
 
 bool BlockTargetEngine::Replaces(const ServedConnection& newer, const ServedConnection& older) {
   if (&newer == &older || older.state == ServedConnection::State::kProving) return false;
+  if (newer.peer_target != older.peer_target) return false;
   return older.session < newer.session || (older.session == newer.session && older.number == newer.number);
 }
 
@@ -247,6 +250,7 @@ void BlockTargetEngine::DropQuietly(ServedConnection* connection) {
     if (command.state == Command::State::kFree || command.connection != connection) continue;
     if (command.state == Command::State::kInBackend) continue;  // OnBackendDone frees it
     if (command.state == Command::State::kWaiting) {
+      LeavePlace(&command, false);
       command.connection = nullptr;  // ServeWaiting frees it
     } else {
       FreeCommand(i);

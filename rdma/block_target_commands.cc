@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cassert>
 #include <cerrno>
+#include <utility>
 
 #include "rdma/block_target_engine.h"
 
@@ -12,7 +13,14 @@ namespace {
 
 using SendKind = ServedConnection::SendKind;
 
-bool HasData(WireOp op) { return op == WireOp::kRead || op == WireOp::kWrite; }
+bool Writes(WireOp op) { return op == WireOp::kWrite || op == WireOp::kDiscard || op == WireOp::kWriteZeroes; }
+
+// A peer is not fenced: what it sends may come late, so it changes nothing.
+bool PeerMay(WireOp op) { return op == WireOp::kRead || op == WireOp::kChecksums || op == WireOp::kPing; }
+
+Access AccessOf(const Capsule& capsule) {
+  return {.range = {capsule.offset, capsule.length}, .writes = Writes(capsule.op), .version = capsule.chunk_version};
+}
 
 BackendOp ToBackend(WireOp op) {
   switch (op) {
@@ -24,6 +32,8 @@ BackendOp ToBackend(WireOp op) {
       return BackendOp::kDiscard;
     case WireOp::kWriteZeroes:
       return BackendOp::kWriteZeroes;
+    case WireOp::kChecksums:
+      return BackendOp::kChecksums;
     default:
       return BackendOp::kRead;
   }
@@ -64,6 +74,7 @@ void BlockTargetEngine::OnCommand(ServedConnection* connection, const Capsule& c
   if (capsule.session != connection->session) bad = "a command with a session that is not its connection's";
   if (connection->in_hand >= connection->depth) bad = "more commands than it has credits";
   if (connection->held >= kHeldPerCredit * connection->depth) bad = "more commands than its answers leave room for";
+  if (connection->peer_target && IsKnown(capsule.op) && !PeerMay(capsule.op)) bad = "a command that no peer may send";
   if (bad) {
     if (keeps_slot) port->GiveBack(slot);
     Drop(connection, bad);
@@ -92,7 +103,57 @@ void BlockTargetEngine::OnCommand(ServedConnection* connection, const Capsule& c
     Reply(index, -EINVAL);
     return;
   }
-  if (HasData(capsule.op) && !keeps_slot) {
+  EnterPlace(index);
+}
+
+void BlockTargetEngine::EnterPlace(uint32_t index) {
+  Command& command = commands_[index];
+  if (!options_.places || command.capsule.op == WireOp::kFlush) {
+    Begin(index);
+    return;
+  }
+  int error = 0;
+  switch (options_.places->Enter(AccessOf(command.capsule), index, &error)) {
+    case Places::Verdict::kGo:
+      command.entered = true;
+      Begin(index);
+      return;
+    case Places::Verdict::kWait:
+      Enter(&command, Command::State::kAtPlace);
+      return;
+    case Places::Verdict::kRefuse:
+      break;
+  }
+  const Capsule& capsule = command.capsule;
+  if (error == EIO) {
+    limiter_.Warn(now_ms_, fmt::format("offset {}: chunk version {} cannot be recorded: {}", capsule.offset,
+                                       capsule.chunk_version, options_.places->store_error()));
+  } else if (error == EINVAL) {
+    limiter_.Warn(now_ms_,
+                  fmt::format("{}: offset {} length {} is not inside one place of {} bytes", command.connection->peer(),
+                              capsule.offset, capsule.length, options_.places->place_bytes()));
+  }
+  Reply(index, -error);
+}
+
+size_t BlockTargetEngine::ServePlaces() {
+  size_t count = 0;
+  uint64_t waiter;
+  for (; options_.places && options_.places->NextReady(&waiter); count++) {
+    auto index = static_cast<uint32_t>(waiter);
+    assert(commands_[index].state == Command::State::kAtPlace);
+    EnterPlace(index);
+  }
+  return count;
+}
+
+void BlockTargetEngine::LeavePlace(Command* command, bool executed) {
+  if (std::exchange(command->entered, false)) options_.places->Leave(AccessOf(command->capsule), executed);
+}
+
+void BlockTargetEngine::Begin(uint32_t index) {
+  const Command& command = commands_[index];
+  if (command.capsule.data_bytes() > 0 && command.slot == kNoSlot) {
     GetBuffer(index);
   } else {
     SubmitToBackend(index);
@@ -101,7 +162,7 @@ void BlockTargetEngine::OnCommand(ServedConnection* connection, const Capsule& c
 
 void BlockTargetEngine::GetBuffer(uint32_t index) {
   Command& command = commands_[index];
-  if (waiting_.empty()) command.buffer = pool_->Take(command.capsule.length);
+  if (waiting_.empty()) command.buffer = pool_->Take(command.capsule.data_bytes());
   if (command.buffer) {
     OnBuffer(index);
   } else {
@@ -119,7 +180,7 @@ void BlockTargetEngine::ServeWaiting() {
       FreeCommand(index);
       continue;
     }
-    command.buffer = pool_->Take(command.capsule.length);
+    command.buffer = pool_->Take(command.capsule.data_bytes());
     if (!command.buffer) return;
     waiting_.pop_front();
     OnBuffer(index);
@@ -128,7 +189,7 @@ void BlockTargetEngine::ServeWaiting() {
 
 void BlockTargetEngine::OnBuffer(uint32_t index) {
   Command& command = commands_[index];
-  if (command.capsule.op == WireOp::kRead) {
+  if (command.capsule.op != WireOp::kWrite) {
     SubmitToBackend(index);
     return;
   }
@@ -180,6 +241,7 @@ void BlockTargetEngine::OnBackendDone(uint32_t index, int32_t result) {
   Command& command = commands_[index];
   ServedConnection* connection = command.connection;
   connection->in_backend--;
+  LeavePlace(&command, result >= 0);
   if (connection->state == ServedConnection::State::kDraining) {
     FreeCommand(index);
     ServeWaiting();
@@ -195,7 +257,7 @@ void BlockTargetEngine::OnBackendDone(uint32_t index, int32_t result) {
                   Status::Errno(-result, fmt::format("op {} offset {} length {} failed in the backing store",
                                                      static_cast<int>(capsule.op), capsule.offset, capsule.length))
                       .message());
-    Reply(index, result == -ENOSPC ? -ENOSPC : -EIO);
+    Reply(index, result == -ENOSPC || result == -EBADMSG ? result : -EIO);
     return;
   }
   Reply(index, command.capsule.op == WireOp::kFlush ? 0 : static_cast<int32_t>(command.capsule.length));
@@ -205,19 +267,21 @@ void BlockTargetEngine::Reply(uint32_t index, int32_t result) {
   Command& command = commands_[index];
   ServedConnection* connection = command.connection;
   connection->in_hand--;
-  bool data = command.capsule.op == WireOp::kRead && result > 0;
+  bool data = result > 0 && IsAnsweredByData(command.capsule.op);
   bool keep = data || !connection->copies_replies();  // until the NIC is done
   if (result < 0) counters_.errors.fetch_add(1, std::memory_order_relaxed);
   if (data) {
     SendWork work{.op = SendWork::Op::kWriteImmediate, .solicited = true, .segments = 1};
-    work.segment[0] = {command.buffer, command.capsule.length, command.port->pool_key()};
+    work.segment[0] = {command.buffer, command.capsule.data_bytes(), command.port->pool_key()};
     work.remote_address = command.capsule.address;
     work.remote_key = command.capsule.rkey;
     work.immediate = static_cast<uint32_t>(command.capsule.tag);
     connection->Add(work, SendKind::kReply, index, true);
     Touch(connection);
-    counters_.reads.fetch_add(1, std::memory_order_relaxed);
-    counters_.read_bytes.fetch_add(command.capsule.length, std::memory_order_relaxed);
+    if (command.capsule.op == WireOp::kRead) {
+      counters_.reads.fetch_add(1, std::memory_order_relaxed);
+      counters_.read_bytes.fetch_add(command.capsule.length, std::memory_order_relaxed);
+    }
   } else {
     if (command.capsule.op == WireOp::kWrite && result > 0) {
       counters_.writes.fetch_add(1, std::memory_order_relaxed);
@@ -264,8 +328,10 @@ void BlockTargetEngine::Enter(Command* command, Command::State state) {
 
 void BlockTargetEngine::FreeCommand(uint32_t index) {
   Command& command = commands_[index];
+  if (command.state == Command::State::kAtPlace) options_.places->Forget(index);
+  LeavePlace(&command, false);
   Enter(&command, Command::State::kFree);
-  if (command.buffer) pool_->Give(command.buffer, command.capsule.length);
+  if (command.buffer) pool_->Give(command.buffer, command.capsule.data_bytes());
   if (command.slot != kNoSlot) command.port->GiveBack(command.slot);
   if (command.connection) command.connection->held--;
   command = Command{};

@@ -4,7 +4,9 @@
 // commands: block_target_commands.cc, the turn of the loop: block_target.cc. Engine thread.
 //
 // Life of a command (who may touch its memory):
-//   received -> [waiting for a buffer] -> [fetching: NIC] -> in the backend: storage -> replying: NIC -> free
+//   received -> [waiting for its place] -> [waiting for a buffer] -> [fetching: NIC] -> in the backend: storage
+//   -> replying: NIC -> free
+// It is under way at its place (Places::Enter) from before it waits for a buffer until the storage is done.
 // A command whose connection ends loses it (`connection` is null) and is freed by whoever has it: at
 // once when that was the NIC, as the queue pair is destroyed first; by the backend's answer otherwise.
 #pragma once
@@ -34,21 +36,24 @@ class BlockTargetEngine final : public BlockTarget {
   size_t Poll() override;
   bool Arm(int* timeout_ms) override;
   uint16_t port() const override { return listener_->port(); }
+  void Execute(const BackendRequest& request, std::function<void(int32_t)> done) override;
   const BlockTargetCounters& counters() const override { return counters_; }
 
  private:
   static constexpr uint32_t kNoSlot = UINT32_MAX;
+  static constexpr uint64_t kOwnCookie = 1ULL << 63;  // of a request of Execute; others are indices of commands
   // Commands that are answered stay until the NIC is done with their memory.
   static constexpr uint32_t kHeldPerCredit = 3;
 
   struct Command {
-    enum class State : uint8_t { kFree, kWaiting, kFetching, kInBackend, kReplying, kLastReply };
+    enum class State : uint8_t { kFree, kAtPlace, kWaiting, kFetching, kInBackend, kReplying, kLastReply };
     State state = State::kFree;
     ServedConnection* connection = nullptr;
     TargetPort* port = nullptr;
     Capsule capsule;
     uint32_t slot = kNoSlot;    // that holds its data
-    uint8_t* buffer = nullptr;  // of capsule.length, from the pool
+    uint8_t* buffer = nullptr;  // of capsule.data_bytes(), from the pool
+    bool entered = false;       // under way at its place
     // Nothing happens before the NIC is done.
     bool awaits_send() const { return state == State::kFetching || state == State::kLastReply; }
   };
@@ -83,6 +88,10 @@ class BlockTargetEngine final : public BlockTarget {
   void OnMessage(ServedConnection* connection, uint32_t slot, uint32_t bytes);
   void OnCommand(ServedConnection* connection, const Capsule& capsule, uint32_t slot);
   void OnSent(ServedConnection* connection, uint64_t work_id);
+  void EnterPlace(uint32_t index);  // or wait for it
+  void LeavePlace(Command* command, bool executed);
+  size_t ServePlaces();  // those that waited for a place
+  void Begin(uint32_t index);
   void GetBuffer(uint32_t index);  // or wait for one
   void OnBuffer(uint32_t index);
   void ServeWaiting();
@@ -115,6 +124,9 @@ class BlockTargetEngine final : public BlockTarget {
   std::unordered_map<uint32_t, ServedConnection*> by_number_;  // of the queue pair; not draining
   std::vector<ServedConnection*> touched_;
   std::unique_ptr<Listener> listener_;
+
+  std::unordered_map<uint64_t, std::function<void(int32_t)>> own_;  // by cookie: Execute
+  uint64_t own_next_ = kOwnCookie;
 
   std::vector<Command> commands_;
   std::vector<uint32_t> free_commands_;

@@ -76,6 +76,13 @@ const char* CheckData(const Capsule& c, uint32_t inline_max, size_t data_bytes) 
   return c.address ? nullptr : "address";
 }
 
+const char* CheckChecksums(const Capsule& c) {
+  if (c.length == 0 || c.length > kRangeBytesMax || c.length % kBlockAlign) return "length";
+  if (c.offset % kBlockAlign) return "offset";
+  if (c.flags) return "flags";
+  return c.address ? nullptr : "address";
+}
+
 const char* CheckNoData(const Capsule& c, bool ranged) {
   if (c.address || c.rkey) return "address";
   if (c.flags & (c.op == WireOp::kWriteZeroes ? ~kWireFua : 0xff)) return "flags";
@@ -90,7 +97,7 @@ void Encode(const Connect& in, std::span<uint8_t, kConnectBytes> out) {
   Writer w(out);
   w.Put(kPrivateMagic);
   w.Put(in.version);
-  w.Put(uint16_t{0});
+  w.Put(in.flags);
   w.Put(in.session);
   w.PutBytes(in.target);
   w.PutBytes(in.nonce);
@@ -110,6 +117,7 @@ void Encode(const Accept& in, std::span<uint8_t, kAcceptBytes> out) {
   w.Put(in.capacity_bytes);
   w.PutBytes(in.target);
   w.PutBytes(in.nonce);
+  w.Put(in.incarnation);
   w.PutBytes(in.proof);
 }
 
@@ -153,14 +161,17 @@ Status Decode(std::span<const uint8_t> in, Connect* out) {
   Reader r(in);
   if (Status s = CheckHead("connect", in.size(), kConnectBytes, &r, &out->version); !s.ok()) return s;
   if (Status s = CheckVersion("connect", out->version); !s.ok()) return s;
-  auto flags = r.Get<uint16_t>();
+  out->flags = r.Get<uint16_t>();
   out->session = r.Get<uint64_t>();
   r.GetBytes(out->target);
   r.GetBytes(out->nonce);
   out->depth = r.Get<uint16_t>();
   auto reserved = r.Get<uint16_t>();
   out->number = r.Get<uint32_t>();
-  if (flags) return Error(EPROTO, "connect data with unknown flags {:#x}", flags);
+  if (out->flags & ~kConnectPeer) return Error(EPROTO, "connect data with unknown flags {:#x}", out->flags);
+  if ((out->flags & kConnectPeer) && out->session) {
+    return Error(EPROTO, "connect data of a peer with session {}", out->session);
+  }
   if (reserved) return Error(EPROTO, "connect data with reserved bytes {:#x}", reserved);
   if (out->depth == 0 || out->depth > kDepthMax) {
     return Error(EPROTO, "connect data asks for a depth of {}, 1 to {} are possible", out->depth, kDepthMax);
@@ -179,12 +190,14 @@ Status Decode(std::span<const uint8_t> in, Accept* out) {
   out->capacity_bytes = r.Get<uint64_t>();
   r.GetBytes(out->target);
   r.GetBytes(out->nonce);
+  out->incarnation = r.Get<uint64_t>();
   r.GetBytes(out->proof);
   if (flags) return Error(EPROTO, "accept data with unknown flags {:#x}", flags);
   if (reserved) return Error(EPROTO, "accept data with reserved bytes {:#x}", reserved);
   if (out->depth == 0 || out->depth > kDepthMax) {
     return Error(EPROTO, "accept data grants a depth of {}, 1 to {} are possible", out->depth, kDepthMax);
   }
+  if (out->incarnation == 0) return Error(EPROTO, "accept data with incarnation 0");
   if (out->inline_max > kDataBytesMax) {
     return Error(EPROTO, "accept data with an inline maximum of {} bytes", out->inline_max);
   }
@@ -224,6 +237,8 @@ const char* Decode(std::span<const uint8_t, kCapsuleBytes> in, size_t data_bytes
     case WireOp::kRead:
     case WireOp::kWrite:
       return CheckData(*out, inline_max, data_bytes);
+    case WireOp::kChecksums:
+      return CheckChecksums(*out);
     case WireOp::kDiscard:
     case WireOp::kWriteZeroes:
       return CheckNoData(*out, true);
@@ -253,9 +268,17 @@ bool IsKnown(WireOp op) {
     case WireOp::kWriteZeroes:
     case WireOp::kPing:
     case WireOp::kHello:
+    case WireOp::kChecksums:
       return true;
   }
   return false;
+}
+
+bool IsAnsweredByData(WireOp op) { return op == WireOp::kRead || op == WireOp::kChecksums; }
+
+uint32_t Capsule::data_bytes() const {
+  if (op == WireOp::kRead || op == WireOp::kWrite) return length;
+  return op == WireOp::kChecksums ? length / kBlockAlign * static_cast<uint32_t>(sizeof(uint32_t)) : 0;
 }
 
 }  // namespace weft::rdma

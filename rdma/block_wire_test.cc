@@ -19,7 +19,7 @@ std::array<uint8_t, kConnectBytes> SomeConnect() {
 }
 
 std::array<uint8_t, kAcceptBytes> SomeAccept() {
-  Accept a{.depth = 64, .inline_max = 4096, .capacity_bytes = 1ULL << 40};
+  Accept a{.depth = 64, .inline_max = 4096, .capacity_bytes = 1ULL << 40, .incarnation = 7};
   a.target.fill(0xcc);
   a.nonce.fill(0xdd);
   std::array<uint8_t, kAcceptBytes> bytes;
@@ -63,6 +63,7 @@ TEST(BlockWire, AcceptRoundTripWithPadding) {
   ASSERT_TRUE(Decode(padded, &out).ok());
   EXPECT_EQ(out.depth, 64);
   EXPECT_EQ(out.capacity_bytes, 1ULL << 40);
+  EXPECT_EQ(out.incarnation, 7U);
 }
 
 TEST(BlockWire, PrivateDataErrorsNameTheField) {
@@ -72,10 +73,10 @@ TEST(BlockWire, PrivateDataErrorsNameTheField) {
   bytes[0] ^= 1;
   EXPECT_NE(Decode(bytes, &out).message().find("magic"), std::string::npos);
   bytes = SomeConnect();
-  bytes[4] = 2;
+  bytes[4] = 1;
   EXPECT_EQ(Decode(bytes, &out).code(), EPROTONOSUPPORT);
   bytes = SomeConnect();
-  bytes[6] = 1;
+  bytes[6] = 2;
   EXPECT_NE(Decode(bytes, &out).message().find("flags"), std::string::npos);
   bytes = SomeConnect();
   bytes[48] = bytes[49] = 0;
@@ -133,6 +134,54 @@ TEST(BlockWire, InlineWrite) {
   EXPECT_NE(Check(c, 4096), nullptr);
 }
 
+TEST(BlockWire, Checksums) {
+  Capsule c{.op = WireOp::kChecksums, .length = kRangeBytesMax, .offset = 4096, .address = 1, .rkey = 2};
+  EXPECT_EQ(Check(c), nullptr);
+  EXPECT_EQ(c.data_bytes(), kDataBytesMax) << "the most that an answer has";
+  EXPECT_TRUE(IsKnown(c.op));
+  EXPECT_TRUE(IsAnsweredByData(c.op));
+  c.length = 8192;
+  EXPECT_EQ(c.data_bytes(), 8U);
+  EXPECT_STREQ(Check(c, 8), "message length");
+  for (uint32_t length : {0U, 4095U, kRangeBytesMax + kBlockAlign}) {
+    c.length = length;
+    EXPECT_STREQ(Check(c), "length") << length;
+  }
+  c.length = 4096;
+  for (uint8_t flags : {kWireFua, kWireInline, uint8_t{0x80}}) {
+    c.flags = flags;
+    EXPECT_STREQ(Check(c), "flags") << int{flags};
+  }
+  c.flags = 0;
+  c.offset = 1;
+  EXPECT_STREQ(Check(c), "offset");
+  c.offset = 0;
+  c.address = 0;
+  EXPECT_STREQ(Check(c), "address");
+}
+
+TEST(BlockWire, PeersHaveNoSession) {
+  std::array<uint8_t, kConnectBytes> bytes;
+  Connect out;
+  Encode(Connect{.flags = kConnectPeer, .depth = 4, .number = 77}, bytes);
+  ASSERT_TRUE(Decode(bytes, &out).ok());
+  EXPECT_EQ(out.flags, kConnectPeer);
+  EXPECT_EQ(out.number, 77U);
+  Encode(Connect{.flags = kConnectPeer, .session = 1, .depth = 4}, bytes);
+  EXPECT_NE(Decode(bytes, &out).message().find("session 1"), std::string::npos);
+  for (uint16_t flags : {0x0002, 0x0003, 0x8000}) {
+    Encode(Connect{.flags = flags, .depth = 4}, bytes);
+    EXPECT_EQ(Decode(bytes, &out).code(), EPROTO) << flags;
+  }
+}
+
+TEST(BlockWire, AnIncarnationOfZeroIsRefused) {
+  std::array<uint8_t, kAcceptBytes> bytes;
+  Encode(Accept{.depth = 4}, bytes);
+  Accept out;
+  EXPECT_NE(Decode(bytes, &out).message().find("incarnation"), std::string::npos);
+}
+
 TEST(BlockWire, OpsWithoutData) {
   EXPECT_EQ(Check({.op = WireOp::kFlush}), nullptr);
   EXPECT_EQ(Check({.op = WireOp::kPing}), nullptr);
@@ -142,8 +191,8 @@ TEST(BlockWire, OpsWithoutData) {
   EXPECT_STREQ(Check({.op = WireOp::kDiscard, .length = 4096, .rkey = 1}), "address");
   EXPECT_EQ(Check({.op = WireOp::kHello, .length = kProofBytes}), nullptr);
   EXPECT_STREQ(Check({.op = WireOp::kHello, .length = 1}), "length");
-  EXPECT_EQ(Check({.op = static_cast<WireOp>(6)}), nullptr) << "unknown ops are answered, not dropped";
-  EXPECT_FALSE(IsKnown(static_cast<WireOp>(6)));
+  EXPECT_EQ(Check({.op = static_cast<WireOp>(7)}), nullptr) << "unknown ops are answered, not dropped";
+  EXPECT_FALSE(IsKnown(static_cast<WireOp>(7)));
 }
 
 TEST(BlockWire, RandomBytesNeverPassTheMagic) {

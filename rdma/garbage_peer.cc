@@ -13,6 +13,7 @@ constexpr size_t kMessageAt = kReceives * kAnswerBytes;
 constexpr size_t kMessageMax = 48 << 10;
 constexpr uint32_t kNumber = 0xffffffff;  // no agent has that many threads
 constexpr uint64_t kReceiveId = 1ULL << 32;
+constexpr size_t kVersionAt = 44;  // the chunk version in a capsule
 
 }  // namespace
 
@@ -21,14 +22,16 @@ Status GarbagePeer::Run() {
     if (Status s = (this->*part)(); !s.ok()) return s;
   }
   if (options_.key.empty()) return Status::Ok();
-  for (auto part : {&GarbagePeer::Capsules, &GarbagePeer::RandomCapsules, &GarbagePeer::TooMany}) {
+  for (auto part : {&GarbagePeer::Capsules, &GarbagePeer::ChecksumCapsules, &GarbagePeer::PeerCapsules,
+                    &GarbagePeer::RandomCapsules, &GarbagePeer::TooMany}) {
     if (Status s = (this->*part)(); !s.ok()) return s;
   }
   return Status::Ok();
 }
 
 rdma::Connect GarbagePeer::GoodConnect() {
-  rdma::Connect connect{.session = options_.session, .depth = 8, .number = kNumber};
+  rdma::Connect connect{
+      .flags = peer_ ? kConnectPeer : uint16_t{0}, .session = session(), .depth = 8, .number = kNumber};
   std::ranges::generate(connect.nonce, [this] { return static_cast<uint8_t>(random_()); });
   return connect;
 }
@@ -37,7 +40,7 @@ Capsule GarbagePeer::GoodRead() {
   return {.op = WireOp::kRead,
           .length = 4096,
           .tag = random_(),
-          .session = options_.session,
+          .session = session(),
           .address = reinterpret_cast<uint64_t>(&buffer_[kMessageAt]),
           .rkey = memory_->remote_key()};
 }
@@ -58,9 +61,9 @@ Status GarbagePeer::PrivateData() {
     size_t at;
     uint8_t value;
   };
-  for (Change c : {Change{"another magic", 0, 'w'}, Change{"another version", 4, 9}, Change{"an unknown flag", 6, 1},
-                   Change{"another target's uuid", 16, 0xee}, Change{"a depth of 65288", 49, 0xff},
-                   Change{"reserved bytes", 50, 1}}) {
+  for (Change c : {Change{"another magic", 0, 'w'}, Change{"another version", 4, 9}, Change{"an unknown flag", 6, 2},
+                   Change{"a peer with a session", 6, 1}, Change{"another target's uuid", 16, 0xee},
+                   Change{"a depth of 65288", 49, 0xff}, Change{"reserved bytes", 50, 1}}) {
     std::array<uint8_t, kConnectBytes> bytes;
     Encode(GoodConnect(), bytes);
     bytes[c.at] = c.value;
@@ -119,6 +122,70 @@ Status GarbagePeer::Ended(const std::string& what, const std::function<Status()>
   return outcome == Outcome::kClosed ? Status::Ok() : Error(EPROTO, "{}: the connection was not ended", what);
 }
 
+// A target of a pool refuses it for its chunk version before it fetches anything.
+Status GarbagePeer::EndedOrStale(const std::string& what, const Capsule& capsule) {
+  attempts_++;
+  if (Status s = Send(capsule); !s.ok()) return s.Annotate(what);
+  Completion answer;
+  bool stale = WaitForAnswer(&answer) && answer.tag == capsule.tag && answer.result == -ESTALE;
+  bool ended = !stale && Wait() == Outcome::kClosed;
+  Close();
+  return stale || ended ? Status::Ok() : Error(EPROTO, "{}: neither was it refused nor the connection ended", what);
+}
+
+Status GarbagePeer::ChecksumCapsules() {
+  auto with = [this](const std::string& what, const std::function<void(Capsule*)>& change, size_t data_bytes = 0) {
+    return Ended("CHECKSUMS with " + what, [=, this] {
+      Capsule capsule = GoodRead();
+      capsule.op = WireOp::kChecksums;
+      change(&capsule);
+      return Send(capsule, data_bytes);
+    });
+  };
+  for (const Status& s : {
+           with("length 0", [](Capsule* c) { c->length = 0; }),
+           with("length 1", [](Capsule* c) { c->length = 1; }),
+           with("length 2 GiB", [](Capsule* c) { c->length = 0x80000000; }),
+           with("offset 1", [](Capsule* c) { c->offset = 1; }),
+           with("address 0", [](Capsule* c) { c->address = 0; }),
+           with("flag FUA", [](Capsule* c) { c->flags = kWireFua; }),
+           with(
+               "inline data", [](Capsule* c) { c->flags = kWireInline; }, 4096),
+           with("a wrong rkey", [](Capsule* c) { c->rkey ^= 0x5a5a5a; }),
+       }) {
+    if (!s.ok()) return s;
+  }
+  return Status::Ok();
+}
+
+// As another target: those only read, and have no session.
+Status GarbagePeer::PeerCapsules() {
+  peer_ = true;
+  auto with = [this](const std::string& what, const std::function<void(Capsule*)>& change) {
+    return Ended("as a peer, " + what, [=, this] {
+      Capsule capsule = GoodRead();
+      change(&capsule);
+      return Send(capsule);
+    });
+  };
+  auto bare = [](WireOp op, uint32_t length) {
+    return [=](Capsule* c) { *c = {.op = op, .length = length, .session = c->session}; };
+  };
+  Status s = Status::Ok();
+  for (const Status& one : {
+           with("WRITE", [](Capsule* c) { c->op = WireOp::kWrite; }),
+           with("FLUSH", bare(WireOp::kFlush, 0)),
+           with("DISCARD", bare(WireOp::kDiscard, 4096)),
+           with("WRITE_ZEROES", bare(WireOp::kWriteZeroes, 4096)),
+           with("a session", [this](Capsule* c) { c->session = options_.session + 1; }),
+           with("READ into a wrong rkey", [](Capsule* c) { c->rkey ^= 0x5a5a5a; }),
+       }) {
+    if (s.ok()) s = one;
+  }
+  peer_ = false;
+  return s;
+}
+
 Status GarbagePeer::Capsules() {
   auto with = [this](const std::string& what, const std::function<void(Capsule*)>& change, size_t data_bytes = 0) {
     return Ended(what, [=, this] {
@@ -137,11 +204,6 @@ Status GarbagePeer::Capsules() {
            with("another session", [](Capsule* c) { c->session++; }),
            with("READ into a wrong rkey", [](Capsule* c) { c->rkey ^= 0x5a5a5a; }),
            with("READ into a wrong address", [](Capsule* c) { c->address += 1ULL << 40; }),
-           with("WRITE from a wrong rkey",
-                [](Capsule* c) {
-                  c->op = WireOp::kWrite;
-                  c->rkey ^= 0x5a5a5a;
-                }),
            with("a second HELLO",
                 [](Capsule* c) {
                   c->op = WireOp::kHello;
@@ -165,7 +227,12 @@ Status GarbagePeer::Capsules() {
        }) {
     if (!s.ok()) return s;
   }
-  return Status::Ok();
+  if (Status s = ConnectWell(); !s.ok()) return s;
+  if (Status s = Prove(); !s.ok()) return s;
+  Capsule capsule = GoodRead();
+  capsule.op = WireOp::kWrite;
+  capsule.rkey ^= 0x5a5a5a;
+  return EndedOrStale("WRITE from a wrong rkey", capsule);
 }
 
 Status GarbagePeer::RandomCapsules() {
@@ -183,7 +250,8 @@ Status GarbagePeer::RandomCapsules() {
       std::array<uint8_t, kCapsuleBytes> bytes;
       Encode(GoodRead(), bytes);
       size_t at = random_() % kCapsuleBytes;
-      if (at == 0) at = 1;  // READ stays READ: this must not write
+      if (at == 0) at = 1;                                                 // READ stays READ: this must not write
+      if (at >= kVersionAt && at < kVersionAt + sizeof(uint32_t)) at = 1;  // nor raise a chunk's version
       bytes[at] ^= static_cast<uint8_t>(1U << random_() % 8);
       if (Status s = Send(bytes); !s.ok()) return s;
     }
@@ -259,7 +327,7 @@ Status GarbagePeer::Prove() {
   auto accept = event_.data().first<kAcceptBytes>();
   Status s = Send(Capsule{.op = WireOp::kHello,
                           .length = kProofBytes,
-                          .session = options_.session,
+                          .session = session(),
                           .proof = ClientProof(options_.key, connect_bytes_, accept)});
   if (!s.ok()) return s;
   Completion answer;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
 // For tests: a peer that speaks to the port of a block target as badly as it is told to. It changes no
-// data: what it sends is refused, or reads. Runs on RealVerbs (tests/rdma/rdma_garbage) and on a
+// data and no chunk version: what it sends is refused, or reads. Runs on RealVerbs (tests/rdma/rdma_garbage) and on a
 // FakeFabric (garbage_test.cc). One thread.
 #pragma once
 
@@ -44,9 +44,12 @@ class GarbagePeer {
 
   Status Refused(const std::string& what, std::span<const uint8_t> private_data);
   Status Ended(const std::string& what, const std::function<Status()>& talk);  // on a proven connection
+  Status EndedOrStale(const std::string& what, const Capsule& capsule);
   Status PrivateData();
   Status BeforeHello();
   Status Capsules();
+  Status ChecksumCapsules();
+  Status PeerCapsules();
   Status RandomCapsules();
   Status TooMany();
 
@@ -59,6 +62,7 @@ class GarbagePeer {
   bool WaitForAnswer(Completion* answer);
   void Close();
   rdma::Connect GoodConnect();
+  uint64_t session() const { return peer_ ? 0 : options_.session; }
   Capsule GoodRead();
   std::vector<uint8_t> RandomBytes(size_t bytes);
 
@@ -66,6 +70,7 @@ class GarbagePeer {
   GarbageOptions options_;
   std::mt19937 random_;
   int attempts_ = 0;
+  bool peer_ = false;  // connects as another target
 
   std::unique_ptr<CmChannel> channel_;
   std::unique_ptr<CompletionQueue> completions_;

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: MIT
 //
 // A target and a well-behaved initiator beside a peer that sends garbage.
+#include <cstring>
+
 #include "rdma/block_fixture.h"
 #include "rdma/garbage_peer.h"
+#include "rdma/places_fixture.h"
 
 namespace weft::rdma {
 namespace {
@@ -28,6 +31,33 @@ TEST_F(Garbage, TheTargetServesOn) {
   EXPECT_EQ(target_->counters().connections, 1U);
   EXPECT_EQ(target_->counters().in_hand, 0U);
   EXPECT_EQ(fabric_.connections(), 1U);
+}
+
+TEST_F(Garbage, NoChunkVersionIsRaised) {
+  MapFloorStore floors;
+  Places places(&floors, kCapacity, 4 << 20);
+  BlockTargetOptions options = TargetOptions();
+  options.places = &places;
+  StartTarget(options);
+  StartClient();
+  Pass(20);
+  chunk_version_ = 3;
+  FillPool(0, 65536, 1);
+  ASSERT_EQ(Do(BlockOp::kWrite, 0, 65536, 0), 65536);
+  auto other = fabric_.AddHost("10.0.0.66");
+  for (uint32_t seed = 1; seed <= 10; seed++) {
+    GarbagePeer peer(
+        other.get(),
+        {.host = kTargetHost, .port = 7471, .key = key_, .session = 5, .seed = seed, .turn = [this] { Pass(1); }});
+    Status s = peer.Run();
+    ASSERT_TRUE(s.ok()) << "seed " << seed << ": " << s.message();
+  }
+  EXPECT_EQ(floors.raises, 1U);
+  EXPECT_EQ(Do(BlockOp::kRead, 0, 65536, 1 << 20), 65536);
+  EXPECT_EQ(memcmp(&pool_[1 << 20], pool_.data(), 65536), 0);
+  Pass(10);
+  EXPECT_EQ(target_->counters().in_hand, 0U);
+  target_.reset();  // before the places
 }
 
 TEST_F(Garbage, WithoutTheKeyNothingIsReached) {

@@ -86,7 +86,7 @@ class LyingTarget {
     }
     ASSERT_TRUE(connection_->PostReceive(receives).ok());
     std::array<uint8_t, kAcceptBytes> bytes;
-    Accept accept{.depth = kMessages, .inline_max = 0, .capacity_bytes = 1 << 20, .target = uuid_};
+    Accept accept{.depth = kMessages, .inline_max = 0, .capacity_bytes = 1 << 20, .target = uuid_, .incarnation = 1};
     Encode(accept, bytes);
     accept.proof = TargetProof(key_, event->data().first<kConnectBytes>(), bytes);
     Encode(accept, bytes);
@@ -142,6 +142,10 @@ const LieCase kLies[] = {
      [](LyingTarget* t, const Capsule& c) { t->SayData(c, Low(c) + 1, c.length); }},
     {"DataOfAnEarlierLife", "names no command", BlockOp::kRead,
      [](LyingTarget* t, const Capsule& c) { t->SayData(c, Low(c) + (7 << 16), c.length); }},
+    {"ChecksumsWithoutThem", "expected its data", BlockOp::kChecksums,
+     [](LyingTarget* t, const Capsule& c) { t->Say({.tag = c.tag, .result = 8}); }},
+    {"MoreThanTheChecksums", "8192 bytes of data for op 6 of length 8192", BlockOp::kChecksums,
+     [](LyingTarget* t, const Capsule& c) { t->SayData(c, Low(c), c.length); }},
 };
 
 class LyingTargetTest : public BlockFixture, public ::testing::WithParamInterface<LieCase> {};
@@ -168,7 +172,7 @@ TEST_P(LyingTargetTest, CostsItTheConnectionAndNothingElse) {
   liar.reset();
   StartTarget();
   for (int i = 0; i < 3000 && results_.empty(); i++) Pass(1);
-  EXPECT_EQ(results_[1], static_cast<int32_t>(length));
+  EXPECT_EQ(results_[1], static_cast<int32_t>(GetParam().op == BlockOp::kChecksums ? length / 1024 : length));
 }
 
 INSTANTIATE_TEST_SUITE_P(Lies, LyingTargetTest, ::testing::ValuesIn(kLies),

@@ -7,6 +7,7 @@
 #include <poll.h>
 
 #include <deque>
+#include <map>
 #include <vector>
 
 #include "rdma/block_backend.h"
@@ -29,6 +30,7 @@ class MemoryBackend final : public BlockBackend {
   // Faults.
   void Hold(bool held) { held_ = held; }            // what is submitted waits
   void FailNext(int error) { fail_next_ = error; }  // errno for the next request that is carried out
+  void Corrupt(uint64_t block_offset);              // the medium changes the block; its checksum stays
   size_t waiting() const { return queue_.size(); }
   uint64_t flushes() const { return flushes_; }
   uint64_t durable_writes() const { return durable_writes_; }
@@ -36,11 +38,16 @@ class MemoryBackend final : public BlockBackend {
 
  private:
   int32_t Execute(const BackendRequest& request);
+  int32_t Read(const BackendRequest& request) const;
+  void PutChecksums(const BackendRequest& request) const;
+  uint32_t ChecksumOf(uint64_t block_offset) const;
+  void MakeGood(const BackendRequest& request);
   bool PollFds(int timeout_ms);
 
   std::vector<pollfd> fds_;
   std::vector<bool*> ready_;  // of fds_
   std::vector<uint8_t> bytes_;
+  std::map<uint64_t, uint32_t> bad_;  // blocks, by offset, that do not match this checksum
   std::deque<BackendRequest> queue_;
   bool held_ = false;
   int fail_next_ = 0;

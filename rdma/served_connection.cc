@@ -15,6 +15,7 @@ ServedConnection::ServedConnection(std::unique_ptr<Connection> connection, Targe
                                    uint32_t send_depth)
     : session(connect.session),
       number(connect.number),
+      peer_target((connect.flags & kConnectPeer) != 0),
       connection_(std::move(connection)),
       port_(port),
       peer_(connection_->peer()),

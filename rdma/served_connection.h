@@ -54,6 +54,7 @@ class ServedConnection {
 
   const uint64_t session;
   const uint32_t number;
+  const bool peer_target;  // the initiator is another target: neither fenced nor fencing, and reads only
   State state = State::kProving;
   std::array<uint8_t, kConnectBytes> connect_bytes{};
   std::array<uint8_t, kAcceptBytes> accept_bytes{};

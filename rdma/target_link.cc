@@ -19,11 +19,10 @@ static_assert(static_cast<int>(WireOp::kWrite) == static_cast<int>(BlockOp::kWri
 static_assert(static_cast<int>(WireOp::kFlush) == static_cast<int>(BlockOp::kFlush));
 static_assert(static_cast<int>(WireOp::kDiscard) == static_cast<int>(BlockOp::kDiscard));
 static_assert(static_cast<int>(WireOp::kWriteZeroes) == static_cast<int>(BlockOp::kWriteZeroes));
+static_assert(static_cast<int>(WireOp::kChecksums) == static_cast<int>(BlockOp::kChecksums));
 static_assert(kBlockFua == kWireFua);
 
 uint64_t SlotTag(uint16_t slot, uint32_t generation) { return static_cast<uint64_t>(generation) << 16 | slot; }
-
-bool HasData(BlockOp op) { return op == BlockOp::kRead || op == BlockOp::kWrite; }
 
 }  // namespace
 
@@ -57,9 +56,20 @@ void TargetLink::SendCommands() {
   while (credits_ > 0 && send_free_ > sends_.size() + 1 && !resend_.empty()) {  // one entry is kept for a ping
     uint16_t slot = resend_.front();
     resend_.pop_front();
+    if (OutOfDate(slots_[slot].command)) {
+      host_->done.push_back({slots_[slot].command.tag, -ESTALE});
+      slots_[slot].state = SlotState::kFree;
+      free_slots_.push_back(slot);
+      continue;
+    }
     AddSend(slot);
   }
   while (credits_ > 0 && send_free_ > sends_.size() + 1 && !waiting_.empty() && !free_slots_.empty()) {
+    if (OutOfDate(waiting_.front())) {
+      host_->done.push_back({waiting_.front().tag, -ESTALE});
+      waiting_.pop_front();
+      continue;
+    }
     uint16_t slot = free_slots_.back();
     free_slots_.pop_back();
     slots_[slot].command = waiting_.front();
@@ -68,6 +78,11 @@ void TargetLink::SendCommands() {
     AddSend(slot);
   }
   if (!sends_.empty()) Post(sends_);
+}
+
+// What was acknowledged before may be lost: this target's flush would promise too much.
+bool TargetLink::OutOfDate(const BlockCommand& command) const {
+  return command.op == BlockOp::kFlush && command.incarnation != 0 && command.incarnation != incarnation_;
 }
 
 void TargetLink::AddSend(uint16_t index) {
@@ -84,7 +99,7 @@ void TargetLink::AddSend(uint16_t index) {
                   .chunk_version = command.chunk_version};
   if (in_message) {
     capsule.flags |= kWireInline;
-  } else if (HasData(command.op)) {
+  } else if (command.data_bytes() > 0) {
     capsule.address = reinterpret_cast<uint64_t>(data);
     capsule.rkey = port_->pool->remote_key();
   }
@@ -179,9 +194,9 @@ void TargetLink::OnMessage(const uint8_t* bytes, uint32_t count) {
   } else if (Slot* slot = SlotOf(answer.tag, UINT64_MAX)) {
     const BlockCommand& command = slot->command;
     int32_t expected = command.op == BlockOp::kFlush ? 0 : static_cast<int32_t>(command.length_bytes);
-    if (answer.result >= 0 && (answer.result != expected || command.op == BlockOp::kRead)) {
+    if (answer.result >= 0 && (answer.result != expected || command.answered_by_data())) {
       Break(Error(EPROTO, "{}: completion of op {} with result {}, expected {}", Name(), static_cast<int>(command.op),
-                  answer.result, command.op == BlockOp::kRead ? "its data" : std::to_string(expected)));
+                  answer.result, command.answered_by_data() ? "its data" : std::to_string(expected)));
       return;
     }
     FinishSlot(slot, answer.result);
@@ -191,7 +206,7 @@ void TargetLink::OnMessage(const uint8_t* bytes, uint32_t count) {
 void TargetLink::OnData(uint32_t immediate, uint32_t bytes) {
   Slot* slot = SlotOf(immediate, UINT32_MAX);
   if (!slot) return;
-  if (slot->command.op != BlockOp::kRead || slot->command.length_bytes != bytes) {
+  if (!slot->command.answered_by_data() || slot->command.data_bytes() != bytes) {
     Break(Error(EPROTO, "{}: {} bytes of data for op {} of length {}", Name(), bytes,
                 static_cast<int>(slot->command.op), slot->command.length_bytes));
     return;
@@ -210,7 +225,7 @@ TargetLink::Slot* TargetLink::SlotOf(uint64_t tag, uint64_t mask) {
 }
 
 void TargetLink::FinishSlot(Slot* slot, int32_t result) {
-  if (result < 0 && result != -ESTALE && result != -ENOSPC && result != -EIO) {
+  if (result < 0 && result != -ESTALE && result != -ENOSPC && result != -EBADMSG && result != -EIO) {
     LogWarning("{}: op {} offset {} length {} failed: {}", Name(), static_cast<int>(slot->command.op),
                slot->command.offset_bytes, slot->command.length_bytes, Status::Errno(-result, "result").message());
     result = -EIO;

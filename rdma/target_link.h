@@ -27,6 +27,12 @@ namespace weft::rdma {
 
 class TargetLink;
 
+struct TargetNews {
+  uint32_t id = 0;
+  Status path;
+  uint64_t incarnation = 0;
+};
+
 // What a link needs of its initiator.
 struct LinkHost {
   const InitiatorOptions* options = nullptr;
@@ -36,7 +42,7 @@ struct LinkHost {
   uint64_t now_ms = 0;               // read once per turn
   std::vector<TargetLink*> stirred;  // have something to post; see TargetLink::Kick
   std::vector<BlockCompletion> done;
-  std::vector<std::pair<uint32_t, Status>> news;  // for OnTargetState
+  std::vector<TargetNews> news;  // for OnTargetState
 };
 
 class TargetLink {
@@ -99,7 +105,8 @@ class TargetLink {
   void DropConnection();
   void CompleteAll(int error);
 
-  void AddSend(uint16_t slot);  // to sends_
+  bool OutOfDate(const BlockCommand& command) const;  // a FLUSH for another incarnation
+  void AddSend(uint16_t slot);                        // to sends_
   SendWork ControlWork(const Capsule& capsule);
   void SendPing();
   void Post(std::span<SendWork> work);
@@ -117,6 +124,7 @@ class TargetLink {
   InitiatorPort* port_ = nullptr;  // of connection_, or nullptr
   std::array<uint8_t, kConnectBytes> connect_bytes_{};
   uint32_t inline_max_ = 0;
+  uint64_t incarnation_ = 0;  // of the target, at the last handshake; 0: none
 
   // capsules: one per slot and one for HELLO and PING; then as many receive buffers
   std::vector<uint8_t> buffers_;

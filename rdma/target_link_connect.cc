@@ -130,7 +130,8 @@ void TargetLink::OnResolved() {
     Break(s.Annotate(Name()));
     return;
   }
-  Connect connect{.session = host_->options->session,
+  Connect connect{.flags = host_->options->peer ? kConnectPeer : uint16_t{0},
+                  .session = host_->options->session,
                   .target = endpoint_.uuid,
                   .depth = static_cast<uint16_t>(depth_ + 1),
                   .number = host_->number};
@@ -162,6 +163,7 @@ void TargetLink::OnEstablished(const CmEvent& event) {
   }
   credits_ = std::min<uint32_t>(accept.depth - 1U, depth_);
   inline_max_ = accept.inline_max;
+  incarnation_ = accept.incarnation;
   state_ = State::kProving;
   SendWork hello = ControlWork({.op = WireOp::kHello,
                                 .length = kProofBytes,
@@ -188,7 +190,7 @@ void TargetLink::OnHelloAnswer(int32_t result) {
   up_ms_ = host_->now_ms;
   given_up_ = false;
   last_error_ = Status::Ok();
-  host_->news.emplace_back(endpoint_.id, Status::Ok());
+  host_->news.push_back({endpoint_.id, Status::Ok(), incarnation_});
 }
 
 void TargetLink::OnRejected(const CmEvent& event) {
@@ -297,7 +299,7 @@ void TargetLink::Fence(const Status& why) {
   LogError("{}", why.message());
   state_ = State::kFenced;
   CompleteAll(ESTALE);
-  host_->news.emplace_back(endpoint_.id, why);
+  host_->news.push_back({endpoint_.id, why, incarnation_});
 }
 
 void TargetLink::GiveUp() {
@@ -305,7 +307,7 @@ void TargetLink::GiveUp() {
   // A connection attempt that is still under way carries no commands yet: it may go on.
   CompleteAll(EHOSTDOWN);
   Status why = last_error_.ok() ? Error(EHOSTDOWN, "{} does not answer", Name()) : last_error_;
-  host_->news.emplace_back(endpoint_.id, why);
+  host_->news.push_back({endpoint_.id, why, incarnation_});
 }
 
 }  // namespace weft::rdma

@@ -18,10 +18,21 @@ CLUSTER=${CLUSTER:-weft}
 SCRATCH=$(mktemp -d "${TMPDIR:-/tmp}/weft-scenario.XXXXXX")
 background_jobs=()
 
+# with_children PID...: these and all that they have started
+with_children() {
+	local pid children
+	for pid; do
+		mapfile -t children < <(pgrep -P "$pid")
+		echo "$pid"
+		with_children "${children[@]}"
+	done
+}
+
 # What still runs in the background is ended; what hangs in the kernel is not waited for.
 end_jobs() {
 	local left=50
 	mapfile -t -O "${#background_jobs[@]}" background_jobs < <(jobs -p)
+	mapfile -t background_jobs < <(with_children "${background_jobs[@]}")
 	[ "${#background_jobs[@]}" -eq 0 ] || kill "${background_jobs[@]}" 2>/dev/null
 	while [ -n "$(jobs -rp)" ] && [ $((left--)) -gt 0 ]; do sleep 0.1; done
 }

@@ -10,8 +10,8 @@
 
 namespace cpp weft.idl
 
-const i32 PROTOCOL_VERSION = 1
-const i32 PROTOCOL_VERSION_MIN = 1
+const i32 PROTOCOL_VERSION = 2
+const i32 PROTOCOL_VERSION_MIN = 2
 
 // A request that this service cannot carry out at all (as opposed to an errno of one operation).
 exception ServiceError {
@@ -32,6 +32,7 @@ struct Attr {
   10: i32 uid
   11: i32 gid
   12: i32 rdev
+  13: i32 copies    // of new data of this file, or of what is made in this directory
 }
 
 // Bits of SetAttr.valid and Commit.valid; the same as WEFT_SET_* of kmod/uapi/weft.h.
@@ -42,6 +43,7 @@ const i32 SET_SIZE = 0x008
 const i32 SET_ATIME = 0x010
 const i32 SET_MTIME = 0x020
 const i32 SET_CTIME = 0x040
+const i32 SET_COPIES = 0x080
 
 struct Extent {
   1: i64 file_block
@@ -65,7 +67,7 @@ struct Copy {
 
 struct Chunk {
   1: i64 index
-  2: i32 version     // rises with every change of the copies
+  2: i32 version     // unsigned; of the pool's map when this chunk was changed last: no two chunks share one
   3: list<Copy> copies
 }
 
@@ -98,6 +100,7 @@ struct SetAttrOp {
   7: i64 atime_ns
   8: i64 mtime_ns
   9: i64 ctime_ns
+  10: i32 copies     // 1..4; EINVAL for what is neither a file nor a directory
 }
 struct CreateOp {
   1: i64 parent
@@ -133,10 +136,15 @@ struct FileCommit {
 struct CommitOp { 1: list<FileCommit> files }
 struct PunchOp { 1: i64 ino, 2: i64 file_block, 3: i64 blocks }
 struct EvictOp { 1: list<i64> inos }
-struct GrantOp { 1: i64 blocks, 2: i32 ranges_max }
+struct GrantOp { 1: i64 blocks, 2: i32 ranges_max, 3: i32 copies }  // copies 0: the pool's
 struct ReleaseOp { 1: list<Range> ranges }
 struct GetChunksOp { 1: i64 first, 2: i32 count }
 struct MarkStaleOp { 1: i64 index, 2: i32 version, 3: i32 copy_mask }
+// This session may write to the chunks from now on: when it dies without closing them, their copies are made
+// equal before they are read again. A grant opens its chunks by itself. ENOENT: no such chunk.
+struct OpenChunksOp { 1: list<i64> indexes }
+// It does not any more: every write to them has reached all copies that are in sync.
+struct CloseChunksOp { 1: list<i64> indexes }
 
 union Operation {
   1: StatFsOp statfs
@@ -157,6 +165,8 @@ union Operation {
   16: ReleaseOp release
   17: GetChunksOp get_chunks
   18: MarkStaleOp mark_stale
+  19: OpenChunksOp open_chunks
+  20: CloseChunksOp close_chunks
 }
 
 struct Request {
@@ -192,8 +202,10 @@ struct TargetAddress {
   6: i32 weight       // 100 is the norm
   7: string zone      // empty: none
   8: bool up          // heartbeats arrive
-  9: i32 queue_depth  // reported by the target
-  10: i32 load        // reported by the target, 0..1000
+  9: i32 queue_depth  // reported by the target: requests in hand
+  10: i32 load        // reported by the target: of one processor, 0..1000
+  11: i32 device_latency_us  // reported by the target: average of its device's requests since the last report
+  12: i32 report_age_ms      // of these three, when this was sent; -1: never reported
 }
 
 struct TargetMap {
@@ -211,19 +223,24 @@ struct OpenSessionArgs {
 struct Session {
   1: i64 id           // rises with every session: also the fencing epoch at the targets
   2: i64 root_ino
-  3: i64 pool_blocks
+  3: i64 pool_blocks  // limit of the logical address space; how much can be stored is StatFs'
   4: i32 chunk_blocks
-  5: i32 copies
+  5: i32 copies       // of the pool: what the root directory starts with
   6: binary cluster_uuid
   7: i32 lease_ms     // renew (nextEvents) within this time
   8: i64 fence_below  // sessions with a smaller id must be fenced at the targets before any write
   9: Attr root
   10: TargetMap targets
+  11: i64 chunks_version  // of the pool's map: to ask nextEvents with
 }
 
 struct Events {
   1: optional TargetMap targets       // when its version is newer than the one asked with
+  2: optional list<Chunk> chunks      // changed since chunks_version, by rising version; at most CHUNKS_PER_EVENT
+  3: i64 chunks_version               // to ask with next
 }
+
+const i32 CHUNKS_PER_EVENT = 256
 
 service MetaService {
   // EBUSY: another session is alive (this version serves one client at a time; the message names it).
@@ -238,7 +255,8 @@ service MetaService {
   // Executes in order; the requests of one call may share one commit. ESTALE: session is gone.
   list<Reply> execute(1: i64 session, 2: list<Request> requests) throws (1: ServiceError e)
 
-  // Renews the lease; returns at once when the target map is newer than `targets_version`, otherwise
-  // after wait_ms (at most a third of lease_ms).
-  Events nextEvents(1: i64 session, 2: i64 targets_version, 3: i32 wait_ms) throws (1: ServiceError e)
+  // Renews the lease; returns at once when the target map is newer than `targets_version` or a chunk has
+  // changed since `chunks_version`, otherwise after wait_ms (at most a third of lease_ms).
+  Events nextEvents(1: i64 session, 2: i64 targets_version, 3: i32 wait_ms, 4: i64 chunks_version)
+    throws (1: ServiceError e)
 }

@@ -33,15 +33,15 @@ USES_rdma     := base
 USES_balancer := base
 USES_meta     := base idl rpc
 USES_target   := base idl rpc rdma
-USES_agent    := base idl rpc channel rdma
-USES_ctl      := base idl rpc balancer agent
+USES_agent    := base idl rpc channel rdma balancer
+USES_ctl      := base idl rpc balancer agent meta
 
 LINK_base     := -lspdlog -lfmt -ltomlplusplus -lboost_program_options -lcrypto -lsystemd
 LINK_idl      := -lthrift
 LINK_rdma     := -libverbs -lrdmacm
 LINK_balancer := $(LIBBPF_LIBS)
 LINK_meta     := -lrocksdb
-LINK_target   := -luring
+LINK_target   := -luring -lisal
 
 # program: the library whose folder holds NAME_main.cc (dashes become underscores)
 PROGRAMS := weftd weft-meta weft-target weftctl mount.weft

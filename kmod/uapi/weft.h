@@ -45,8 +45,22 @@
  * All integers are in host byte order; lengths are in bytes unless a name says blocks. A block is
  * WEFT_BLOCK_BYTES. Times are nanoseconds since the epoch (signed 64 bit).
  *
+ * Copies: a write goes to every copy that is in sync or resyncing, a read to one that is in sync. Each
+ * block request carries the version of the chunk's map; a target that knows a higher one answers
+ * -ESTALE, and the map is fetched again. WEFT_IOC_CHUNKS tells of changes before that happens.
+ *
+ * Incarnations: a target names itself by a number that changes when writes which it acknowledged and
+ * which were not flushed may be lost (its host was started anew). A FLUSH carries the incarnation
+ * that the kernel's writes were made under; the agent completes it with -ESTALE when the target
+ * has another one.
+ *
+ * Open chunks: before the kernel writes to a chunk of several copies it has opened it (a GRANT opens its
+ * chunks, OPEN_CHUNKS any). When a client dies, the copies of its open chunks are made equal.
+ *
  * Changelog
  *   1.0  first version
+ *   2.0  incarnations, open chunks, WEFT_IOC_CHUNKS, copies of files and directories, up to five
+ *        copies while one moves
  */
 #ifndef _UAPI_WEFT_H
 #define _UAPI_WEFT_H
@@ -54,7 +68,7 @@
 #include <linux/ioctl.h>
 #include <linux/types.h>
 
-#define WEFT_VERSION_MAJOR	1
+#define WEFT_VERSION_MAJOR	2
 #define WEFT_VERSION_MINOR	0
 
 #define WEFT_BLOCK_SHIFT	12
@@ -64,7 +78,8 @@
 #define WEFT_CLUSTER_NAME_MAX	64	/* bytes with the final NUL */
 #define WEFT_NAME_MAX		255	/* bytes of a directory entry's name */
 #define WEFT_SYMLINK_MAX	4095	/* bytes of a symbolic link's target */
-#define WEFT_COPIES_MAX		4
+#define WEFT_COPIES_MAX		4	/* of a chunk that are in sync */
+#define WEFT_CHUNK_COPIES_MAX	5	/* with one that is moving */
 #define WEFT_QUEUES_MAX		64
 #define WEFT_DEPTH_MAX		4096	/* unfinished requests of a channel */
 #define WEFT_IO_BYTES_MAX	(1U << 20)
@@ -75,6 +90,7 @@
 #define WEFT_POOL_BYTES_MIN	(8ULL << 20)
 #define WEFT_POOL_BYTES_MAX	(4ULL << 30)
 #define WEFT_ATTACH_WAIT_MS	10000
+#define WEFT_CHUNKS_PER_CALL	256	/* WEFT_IOC_CHUNKS, OPEN_CHUNKS, CLOSE_CHUNKS, GET_CHUNKS */
 
 /* mmap offsets */
 #define WEFT_MMAP_POOL		0ULL	/* control fd: pool_bytes, read-write */
@@ -109,14 +125,23 @@ struct weft_ioc_queue {
 #define WEFT_TARGET_UP		1
 #define WEFT_TARGET_DOWN	2
 
+#define WEFT_TARGET_LOCAL	1	/* flags: in this client's own zone */
+#define WEFT_TARGET_REPORTED	2	/* flags: what the target reports of itself has come */
+
 struct weft_target_info {
 	__u32 id;
-	__u32 state;			/* WEFT_TARGET_* */
+	__u32 state;			/* WEFT_TARGET_UP, _DOWN */
 	__u32 weight;			/* 100 is the norm */
 	__u32 zone;			/* 0: none; equal numbers share a failure domain */
-	__u32 queue_depth;		/* reported by the target */
-	__u32 load;			/* reported by the target, 0..1000 */
-	__u64 reserved;
+	__u32 flags;			/* WEFT_TARGET_LOCAL, _REPORTED */
+	/* reported by the target */
+	__u32 queue_depth;		/* requests in hand */
+	__u32 load;			/* of one processor, 0..1000 */
+	__u32 device_latency_us;	/* average since the report before */
+	__u32 report_age_ms;		/* of these three, now */
+	__u32 reserved0;
+	__u64 incarnation;		/* 0: there has been no connection yet */
+	__u64 reserved1;
 	char name[32];
 };
 
@@ -126,11 +151,27 @@ struct weft_ioc_targets {
 	__u32 reserved;
 };
 
+/* Maps that have changed. The kernel takes those that it caches and that are newer than its own. */
+struct weft_ioc_chunks {
+	__u64 chunks;			/* user address of weft_chunk[count] */
+	__u32 count;			/* WEFT_CHUNKS_PER_CALL at most */
+	__u32 reserved;
+};
+
 #define WEFT_IOC_ATTACH		_IOWR('W', 1, struct weft_ioc_attach)
 #define WEFT_IOC_QUEUE		_IOW('W', 2, struct weft_ioc_queue)
 #define WEFT_IOC_READY		_IO('W', 3)
 #define WEFT_IOC_TARGETS	_IOW('W', 4, struct weft_ioc_targets)
 #define WEFT_IOC_COMPLETE	_IO('W', 5)	/* queue fd; returns completions consumed */
+#define WEFT_IOC_CHUNKS		_IOW('W', 6, struct weft_ioc_chunks)	/* control fd */
+
+/*
+ * On a file or directory of a weft file system: how many copies its new data gets. A directory hands
+ * its number on to what is made in it. What is written already stays as it is. SET needs the owner
+ * or CAP_FOWNER; -EINVAL: not 1 .. WEFT_COPIES_MAX.
+ */
+#define WEFT_IOC_GET_COPIES	_IOR('W', 32, __u32)
+#define WEFT_IOC_SET_COPIES	_IOW('W', 33, __u32)
 
 /* ---- rings ---------------------------------------------------------------------------------- */
 
@@ -179,7 +220,7 @@ struct weft_sqe {
 	__u32 chunk_version;		/* checked by the target */
 	__u32 meta_slot;		/* 0 .. WEFT_META_SLOTS - 1 */
 	__u64 meta_seq;			/* 0: an operation that changes nothing and needs no slot */
-	__u64 reserved1;
+	__u64 incarnation;		/* FLUSH: of the target, that it must have; others: 0 */
 };
 
 struct weft_cqe {
@@ -188,8 +229,9 @@ struct weft_cqe {
 	/*
 	 * READ, WRITE, WRITE_ZEROES, DISCARD: `length` of the SQE. FLUSH: 0. META: bytes of the answer.
 	 * Or -errno; of a block request: -EHOSTDOWN (target not reachable for longer than the agent's
-	 * detection time), -ESTALE (target refused epoch or chunk version), -ENOSPC (no space behind the
-	 * target), -EIO (anything else).
+	 * detection time), -ESTALE (target refused epoch or chunk version, or has another incarnation),
+	 * -ENOSPC (no space behind the target), -EBADMSG (READ: a block does not match its checksum), -EIO
+	 * (anything else).
 	 */
 	__s32 result;
 	__u64 reserved[2];
@@ -218,6 +260,8 @@ enum {
 	WEFT_META_RELEASE = 18,
 	WEFT_META_GET_CHUNKS = 19,
 	WEFT_META_MARK_STALE = 20,
+	WEFT_META_OPEN_CHUNKS = 21,
+	WEFT_META_CLOSE_CHUNKS = 22,
 };
 
 /* Start of every request; the operation's struct follows at once, names and arrays after that. */
@@ -242,14 +286,14 @@ struct weft_attr {
 	__u32 uid;
 	__u32 gid;
 	__u32 rdev;			/* as new_encode_dev() */
-	__u32 reserved;
+	__u32 copies;			/* files, directories: 1 .. WEFT_COPIES_MAX */
 };
 
 /* MOUNT: no struct in. Opens the session (idempotent by the channel's client id). */
 struct weft_mount_rep {
 	__u64 session;
 	__u64 root_ino;
-	__u64 pool_blocks;		/* size of the logical address space */
+	__u64 pool_blocks;		/* of the logical address space; STATFS says what can be stored */
 	__u32 block_bytes;		/* WEFT_BLOCK_BYTES */
 	__u32 chunk_blocks;		/* a power of two */
 	__u32 copies;			/* default for new chunks */
@@ -282,6 +326,7 @@ struct weft_lookup_req {
 #define WEFT_SET_ATIME		0x010
 #define WEFT_SET_MTIME		0x020
 #define WEFT_SET_CTIME		0x040
+#define WEFT_SET_COPIES		0x080
 
 struct weft_setattr_req {
 	__u32 valid;			/* WEFT_SET_* */
@@ -292,6 +337,8 @@ struct weft_setattr_req {
 	__s64 atime_ns;
 	__s64 mtime_ns;
 	__s64 ctime_ns;
+	__u32 copies;
+	__u32 reserved;
 };
 /* Out: weft_attr. */
 
@@ -422,11 +469,14 @@ struct weft_range {
 	__u64 blocks;
 };
 
-/* GRANT: lends free space. -ENOSPC when not one block is free. A range never crosses a chunk. */
+/*
+ * GRANT: lends free space in chunks of so many copies, and opens those chunks. -ENOSPC when not one
+ * block is free. A range never crosses a chunk.
+ */
 struct weft_grant_req {
 	__u64 blocks;			/* wanted; fewer or somewhat more may come */
 	__u32 ranges_max;
-	__u32 reserved;
+	__u32 copies;			/* 1 .. WEFT_COPIES_MAX */
 };
 
 struct weft_ranges {
@@ -438,8 +488,8 @@ struct weft_ranges {
 
 enum {
 	WEFT_COPY_IN_SYNC = 1,
-	WEFT_COPY_STALE = 2,
-	WEFT_COPY_RESYNCING = 3,
+	WEFT_COPY_STALE = 2,		/* neither read nor written */
+	WEFT_COPY_RESYNCING = 3,	/* written, not read */
 };
 
 struct weft_copy {
@@ -452,7 +502,7 @@ struct weft_chunk {
 	__u64 index;
 	__u32 version;
 	__u32 count;			/* copies */
-	struct weft_copy copies[WEFT_COPIES_MAX];
+	struct weft_copy copies[WEFT_CHUNK_COPIES_MAX];
 };
 
 /* GET_CHUNKS: those that exist among [first, first + count). */
@@ -470,12 +520,20 @@ struct weft_get_chunks_rep {
 
 /*
  * MARK_STALE: this client failed to write these copies (bit i: copy i). Out: the weft_chunk as it is
- * now, version raised. -EBUSY: it would leave no copy in sync. Already stale: success.
+ * now, version raised. -EBUSY: it would leave no copy in sync. -ESTALE: the client's map is old and
+ * bits may mean other copies. Already stale: success.
  */
 struct weft_mark_stale_req {
 	__u64 index;
 	__u32 version;			/* that the client knew */
 	__u32 copy_mask;
+};
+
+/* OPEN_CHUNKS, CLOSE_CHUNKS: see the story. -ENOENT: one of them does not exist. Out: nothing. */
+struct weft_chunks_req {
+	__u32 count;			/* WEFT_CHUNKS_PER_CALL at most */
+	__u32 reserved;
+	__u64 indexes[];
 };
 
 #endif /* _UAPI_WEFT_H */

@@ -11,28 +11,10 @@ here=$(dirname "${BASH_SOURCE[0]}")
 . "$here/nvme.sh"
 
 mount=${MNT:-/mnt/weft}
-rounds=${BENCH_ROUNDS:-3}
-seconds=${BENCH_SECONDS:-4}
+rounds=${WEFT_BENCH_ROUNDS:-3}
+seconds=${WEFT_BENCH_SECONDS:-4}
 bench_bytes=$((256 << 20))
-address=${WEFT_RDMA_ADDRESS:?tests/vm/run sets it: the address of this guest on the RDMA network}
-rdma_device=$(basename /sys/class/infiniband/*)
 disk=${WEFT_SPARE_DISK:?tests/vm/run --disk sets it: a block device for the peers}
-
-# perftest TOOL ADDRESS ARGUMENT...: both ends of a perftest over rdma_cm; prints what the client says
-perftest() {
-	local tool=$1 server deadline=$((SECONDS + 30))
-	shift
-	"$tool" -d "$rdma_device" -R "$@" > /dev/null 2>&1 &
-	server=$!
-	# there is no event for a listener that appears
-	until rdma resource show cm_id | grep 'state LISTEN .*:18515 ' > /dev/null; do
-		kill -0 $server 2> /dev/null || die "$tool does not start on $rdma_device"
-		[ $SECONDS -lt $deadline ] || die "$tool does not listen on port 18515; rdma resource show cm_id says:
-$(rdma resource show cm_id)"
-	done
-	"$tool" -d "$rdma_device" -R "$@" "$address"
-	wait $server || die "the server side of $tool failed"
-}
 
 measure_verbs() {
 	local rate latency

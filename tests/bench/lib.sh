@@ -7,6 +7,9 @@
 results=$(mktemp)
 trap 'rm -f "$results"' EXIT
 
+address=${WEFT_RDMA_ADDRESS:?tests/vm/run sets it: the address of this guest on the RDMA network}
+rdma_device=$(basename /sys/class/infiniband/*)
+
 note() { echo "bench: $*" >&2; }
 die() { echo "bench: $*" >&2; exit 1; }
 
@@ -16,6 +19,22 @@ record() { echo "$1 $2 $3" >> "$results"; }
 median() {
 	awk -v row="$1" -v figure="$2" '$1 == row && $2 == figure { print $3 }' "$results" | sort -g |
 		awk '{ v[NR] = $1 } END { if (NR) print v[int((NR + 1) / 2)]; else print "-" }'
+}
+
+# perftest TOOL ARGUMENT...: both ends of a perftest over rdma_cm in this guest; prints what the client says
+perftest() {
+	local tool=$1 server deadline=$((SECONDS + 30))
+	shift
+	"$tool" -d "$rdma_device" -R "$@" > /dev/null 2>&1 &
+	server=$!
+	# there is no event for a listener that appears
+	until rdma resource show cm_id | grep 'state LISTEN .*:18515 ' > /dev/null; do
+		kill -0 $server 2> /dev/null || die "$tool does not start on $rdma_device"
+		[ $SECONDS -lt $deadline ] || die "$tool does not listen on port 18515; rdma resource show cm_id says:
+$(rdma resource show cm_id)"
+	done
+	"$tool" -d "$rdma_device" -R "$@" "$address"
+	wait $server || die "the server side of $tool failed"
 }
 
 # measure_fio FILE RW BLOCK DEPTH SECONDS: prints "BYTES_PER_SECOND MEAN_LATENCY_US"

@@ -16,6 +16,9 @@ struct Case {
 
 std::vector<Case> DeviceCases();  // device_cases.cc: /dev/weft without a mount
 std::vector<Case> MountCases();   // mount_cases.cc: a mount and its agent
+std::vector<Case> ChunkCases();   // chunk_cases.cc: maps that change, targets that lose writes
+std::vector<Case> OpenCases();    // open_cases.cc: open chunks
+std::vector<Case> SpaceCases();   // space_cases.cc: grants, numbers of copies
 
 // A file of /sys/fs/weft, without the newline; empty when it is not there.
 inline std::string Sysfs(const std::string& name) {

@@ -29,7 +29,9 @@ int Run(const std::vector<std::string>& wanted) {
     return 77;
   }
   std::vector<Case> cases = DeviceCases();
-  for (const Case& c : MountCases()) cases.push_back(c);
+  for (auto more : {MountCases, ChunkCases, OpenCases, SpaceCases}) {
+    for (const Case& c : more()) cases.push_back(c);
+  }
   for (const Case& c : cases) {
     if (!wanted.empty() && std::ranges::find(wanted, c.name) == wanted.end()) continue;
     int before = failures;

@@ -86,6 +86,13 @@ int Attachment::SetTargets(const weft_target_info* targets, uint32_t count) {
   return Ioctl(control_, WEFT_IOC_TARGETS, &args);
 }
 
+int Attachment::SetChunks(const weft_chunk* chunks, uint32_t count) {
+  weft_ioc_chunks args{};
+  args.chunks = reinterpret_cast<uint64_t>(chunks);
+  args.count = count;
+  return Ioctl(control_, WEFT_IOC_CHUNKS, &args);
+}
+
 int Attachment::Ready() { return Ioctl(control_, WEFT_IOC_READY, nullptr); }
 
 bool Attachment::Take(uint32_t queue, weft_sqe* sqe) {

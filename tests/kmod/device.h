@@ -32,6 +32,7 @@ class Attachment {
   char* pool() const { return pool_; }
 
   int SetTargets(const weft_target_info* targets, uint32_t count);
+  int SetChunks(const weft_chunk* chunks, uint32_t count);
   int Ready();
   bool Take(uint32_t queue, weft_sqe* sqe);
   void Put(uint32_t queue, const weft_cqe& cqe);

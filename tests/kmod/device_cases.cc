@@ -7,6 +7,8 @@
 
 #include <cerrno>
 #include <cstring>
+#include <iterator>
+#include <sstream>
 
 #include "tests/kmod/cases.h"
 #include "tests/kmod/check.h"
@@ -178,7 +180,8 @@ void Targets() {
   CHECK_EQ(set([](weft_target_info* i) { i->state = 0; }), EINVAL);
   CHECK_EQ(set([](weft_target_info* i) { i->state = 3; }), EINVAL);
   CHECK_EQ(set([](weft_target_info* i) { i->load = 1001; }), EINVAL);
-  CHECK_EQ(set([](weft_target_info* i) { i->reserved = 1; }), EINVAL);
+  CHECK_EQ(set([](weft_target_info* i) { i->flags = 4; }), EINVAL);
+  CHECK_EQ(set([](weft_target_info* i) { i->reserved1 = 1; }), EINVAL);
   CHECK_EQ(set([](weft_target_info* i) { std::memset(i->name, 'x', sizeof(i->name)); }), EINVAL);
   CHECK_EQ(a.SetTargets(nullptr, 1), EFAULT);
   CHECK_EQ(a.SetTargets(&info, WEFT_TARGETS_MAX + 1), EINVAL);
@@ -188,6 +191,47 @@ void Targets() {
   CHECK_EQ(set([](weft_target_info* i) { i->state = WEFT_TARGET_DOWN; }), 0);
   CHECK_EQ(Sysfs(std::string(kCluster) + "/targets/5/name"), "five");
   CHECK_EQ(Sysfs(std::string(kCluster) + "/targets/5/stat"), "2 0 0 0 0 0 0 0");
+  CHECK_EQ(set([](weft_target_info* i) {
+             i->flags = WEFT_TARGET_LOCAL | WEFT_TARGET_REPORTED;
+             i->zone = 9;
+             i->queue_depth = 7;
+             i->load = 500;
+             i->device_latency_us = 80;
+             i->report_age_ms = 1000;
+             i->incarnation = 0xabc;
+           }),
+           0);
+  auto report = [] {
+    std::istringstream words(Sysfs(std::string(kCluster) + "/targets/5/report"));
+    return std::vector<std::string>(std::istream_iterator<std::string>(words), {});
+  };
+  std::vector<std::string> now = report();
+  if (!CHECK_EQ(now.size(), 7u)) return;
+  CHECK_EQ(now[0] + " " + now[1] + " " + now[2] + " " + now[3] + " " + now[4], "3 9 7 500 80");
+  CHECK_EQ(now[6], "abc");
+  CHECK(std::stoi(now[5]) >= 1000);
+  CHECK(Eventually([&] { return std::stoi(report()[5]) >= 1100; }));  // it grows older by itself
+  CHECK_EQ(set([](weft_target_info*) {}), 0);                         // an agent that has just started
+  CHECK_EQ(report()[6], "abc");
+}
+
+void Chunks() {
+  Attachment a(kCluster, 1);
+  if (!CHECK_EQ(a.error(), 0)) return;
+  std::vector<weft_chunk> chunks(WEFT_CHUNKS_PER_CALL + 1);
+  CHECK_EQ(a.SetChunks(chunks.data(), WEFT_CHUNKS_PER_CALL), 0);  // nothing is mounted, nothing is cached
+  CHECK_EQ(a.SetChunks(chunks.data(), WEFT_CHUNKS_PER_CALL + 1), EINVAL);
+  CHECK_EQ(a.SetChunks(nullptr, 1), EFAULT);
+  CHECK_EQ(a.SetChunks(nullptr, 0), 0);
+  weft_ioc_chunks args{};
+  args.reserved = 1;
+  CHECK_EQ(Ioctl(a.control(), WEFT_IOC_CHUNKS, &args), EINVAL);
+  args.reserved = 0;
+  CHECK_EQ(Ioctl(a.queue_fd(0), WEFT_IOC_CHUNKS, &args), EINVAL);
+  CHECK_EQ(Ioctl(a.control(), WEFT_IOC_CHUNKS, nullptr), EFAULT);
+  int fd = OpenDevice();
+  CHECK_EQ(Ioctl(fd, WEFT_IOC_CHUNKS, &args), EINVAL);
+  close(fd);
 }
 
 // A queue fd is released before the control fd: the next agent waits for the rest to go.
@@ -240,6 +284,7 @@ std::vector<Case> DeviceCases() {
           {"ready_needs_all_queues", ReadyNeedsAllQueues},
           {"bad_completions", BadCompletions},
           {"targets", Targets},
+          {"chunks", Chunks},
           {"waits_for_the_dying", WaitsForTheDying},
           {"attach_again_and_again", AttachAgainAndAgain}};
 }

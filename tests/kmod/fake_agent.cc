@@ -22,24 +22,19 @@
 namespace weft::kmod_test {
 namespace {
 
-constexpr std::string_view kFileName = "data";
+constexpr std::string_view kNames[kInos] = {"", "", "data", "two", "one"};
 constexpr uint32_t kQueues = 2;
 
-weft_attr RootAttr() {
+weft_attr AttrOf(const World& world, uint64_t ino) {
   weft_attr attr{};
-  attr.ino = kRootIno;
-  attr.mode = S_IFDIR | 0755;
-  attr.nlink = 2;
-  return attr;
-}
-
-weft_attr FileAttr() {
-  weft_attr attr{};
-  attr.ino = kFileIno;
-  attr.size = kPoolBytes;
-  attr.blocks = kPoolBytes / WEFT_BLOCK_BYTES;
-  attr.mode = S_IFREG | 0644;
-  attr.nlink = 1;
+  attr.ino = ino;
+  attr.mode = ino == kRootIno ? S_IFDIR | 0755 : S_IFREG | 0644;
+  attr.nlink = ino == kRootIno ? 2 : 1;
+  if (ino == kFileIno) {
+    attr.size = kFileBytes;
+    attr.blocks = kFileBytes / WEFT_BLOCK_BYTES;
+  }
+  attr.copies = world.copies[ino];
   return attr;
 }
 
@@ -51,6 +46,7 @@ class Agent {
 
  private:
   bool SendTargets();
+  void LookAtWorld();
   void Pin();
   void Serve(uint32_t queue, const weft_sqe& sqe);
   void Answer(uint32_t queue, const weft_sqe& sqe);
@@ -60,6 +56,11 @@ class Agent {
   void CheckSequence(const weft_sqe& sqe, bool resend);
   weft_chunk Map(uint64_t index) const;
   int32_t MarkStale(const weft_mark_stale_req& request, char* reply);
+  int32_t OpenOrClose(const weft_chunks_req& request, bool open);
+  int32_t SetAttr(const weft_meta_req* request, char* reply);
+  int32_t Commit(const weft_commit_req& request);
+  int32_t Grant(const weft_grant_req& request, char* reply);
+  int32_t Release(const weft_ranges& request);
   int32_t Lookup(const weft_meta_req* request, char* reply) const;
   int32_t GetChunks(const weft_get_chunks_req& request, char* reply) const;
 
@@ -80,7 +81,8 @@ bool Agent::SendTargets() {
     infos[i].id = i + 1;
     infos[i].state = world_->targets[i].up ? WEFT_TARGET_UP : WEFT_TARGET_DOWN;
     infos[i].weight = 100;
-    std::strcpy(infos[i].name, i ? "t2" : "t1");
+    infos[i].incarnation = world_->targets[i].told_incarnation;
+    std::strcpy(infos[i].name, ("t" + std::to_string(i + 1)).c_str());
   }
   return attachment_.SetTargets(infos, kTargets) == 0;
 }
@@ -106,6 +108,14 @@ void Agent::Pin() {
   close(ring);
 }
 
+void Agent::LookAtWorld() {
+  if (world_->targets_changed.exchange(false)) SendTargets();
+  if (world_->push) {
+    world_->push_error = attachment_.SetChunks(&world_->pushed, 1);
+    world_->push = false;
+  }
+}
+
 int Agent::Run() {
   if (attachment_.error() || !SendTargets() || attachment_.Ready()) {
     std::cerr << "agent: cannot attach: " << std::strerror(attachment_.error()) << std::endl;
@@ -114,7 +124,7 @@ int Agent::Run() {
   if (world_->pin) Pin();
   world_->epoch = attachment_.args().epoch;
   while (!world_->quit) {
-    if (world_->targets_changed.exchange(false)) SendTargets();
+    LookAtWorld();
     weft_sqe sqe;
     for (uint32_t queue = 0; queue < kQueues; ++queue) {
       bool any = false;
@@ -183,7 +193,7 @@ void Agent::Answer(uint32_t queue, const weft_sqe& sqe) {
   bool resend = sqe.flags & WEFT_SQE_RESEND;
   world_->requests++;
   if (resend) world_->resent++;
-  if (sqe.epoch != attachment_.args().epoch || sqe.reserved0 || sqe.reserved1) world_->violations++;
+  if (sqe.epoch != attachment_.args().epoch || sqe.reserved0) world_->violations++;
   if (world_->poison) TryBadCompletions(queue, sqe);
   weft_cqe cqe{};
   cqe.tag = sqe.tag;
@@ -206,16 +216,24 @@ int32_t Agent::Block(const weft_sqe& sqe) {
   Target& target = world_->targets[sqe.target - 1];
   if (sqe.op == WEFT_OP_FLUSH) {
     target.flushes++;
+    if (sqe.incarnation && sqe.incarnation != target.incarnation) return -ESTALE;
     return -target.flush_error;
   }
+  if (sqe.incarnation) world_->violations++;
   const Chunk& chunk = world_->chunks[sqe.offset / kChunkBytes];
   if (sqe.chunk_version < chunk.version) return -ESTALE;
+  uint32_t state = chunk.states[sqe.target - 1];
+  if (sqe.target > chunk.copies || state == WEFT_COPY_STALE) world_->violations++;
   if (sqe.op == WEFT_OP_READ) {
     target.reads++;
+    if (state != WEFT_COPY_IN_SYNC) world_->violations++;
     if (target.read_error) return -target.read_error;
+    const uint64_t bad = target.bad_block * WEFT_BLOCK_BYTES;
+    if (bad && sqe.offset <= bad && bad < sqe.offset + sqe.length) return -EBADMSG;
     std::memcpy(attachment_.pool() + sqe.buf, target.data + sqe.offset, sqe.length);
   } else if (sqe.op == WEFT_OP_WRITE) {
     target.writes++;
+    if (chunk.copies > 1 && !chunk.open) world_->violations++;
     if (sqe.flags & WEFT_SQE_FUA) target.fua_writes++;
     if (target.write_error) return -target.write_error;
     std::memcpy(target.data + sqe.offset, attachment_.pool() + sqe.buf, sqe.length);
@@ -239,8 +257,8 @@ weft_chunk Agent::Map(uint64_t index) const {
   weft_chunk chunk{};
   chunk.index = index;
   chunk.version = world_->chunks[index].version;
-  chunk.count = kTargets;
-  for (uint32_t i = 0; i < kTargets; ++i) {
+  chunk.count = world_->chunks[index].copies;
+  for (uint32_t i = 0; i < chunk.count; ++i) {
     chunk.copies[i].target = i + 1;
     chunk.copies[i].state = world_->chunks[index].states[i];
     chunk.copies[i].offset = index * kChunkBytes;
@@ -258,17 +276,18 @@ int32_t Agent::GetChunks(const weft_get_chunks_req& request, char* reply) const 
 }
 
 int32_t Agent::MarkStale(const weft_mark_stale_req& request, char* reply) {
-  if (request.index >= kChunks || !request.copy_mask || request.copy_mask >> kTargets) {
+  if (request.index >= kChunks || !request.copy_mask || request.copy_mask >> world_->chunks[request.index].copies) {
     world_->violations++;
     return -EINVAL;
   }
   Chunk& chunk = world_->chunks[request.index];
+  if (request.version != chunk.version) return -ESTALE;
   bool left = false;
-  for (uint32_t i = 0; i < kTargets; ++i) {
+  for (uint32_t i = 0; i < chunk.copies; ++i) {
     left |= chunk.states[i] == WEFT_COPY_IN_SYNC && !(request.copy_mask >> i & 1);
   }
   if (!left) return -EBUSY;
-  for (uint32_t i = 0; i < kTargets; ++i) {
+  for (uint32_t i = 0; i < chunk.copies; ++i) {
     if (request.copy_mask >> i & 1) chunk.states[i] = WEFT_COPY_STALE;
   }
   chunk.version++;
@@ -276,10 +295,77 @@ int32_t Agent::MarkStale(const weft_mark_stale_req& request, char* reply) {
   return Reply(reply, Map(request.index));
 }
 
+int32_t Agent::OpenOrClose(const weft_chunks_req& request, bool open) {
+  if (!request.count || request.count > WEFT_CHUNKS_PER_CALL) world_->violations++;
+  for (uint32_t i = 0; i < request.count; ++i) {
+    if (request.indexes[i] >= kChunks) return -ENOENT;
+    bool was = world_->chunks[request.indexes[i]].open.exchange(open);
+    if (!open && !was) world_->violations++;
+    (open ? world_->opened : world_->closed)++;
+  }
+  return 0;
+}
+
 int32_t Agent::Lookup(const weft_meta_req* request, char* reply) const {
   auto* args = reinterpret_cast<const weft_lookup_req*>(request + 1);
   std::string_view name(reinterpret_cast<const char*>(args + 1), args->name_bytes);
-  return name == kFileName ? Reply(reply, FileAttr()) : -ENOENT;
+  for (uint64_t ino = kFileIno; ino < kInos; ++ino) {
+    if (name == kNames[ino]) return Reply(reply, AttrOf(*world_, ino));
+  }
+  return -ENOENT;
+}
+
+int32_t Agent::SetAttr(const weft_meta_req* request, char* reply) {
+  auto* args = reinterpret_cast<const weft_setattr_req*>(request + 1);
+  if (args->valid & WEFT_SET_COPIES) world_->copies[request->ino] = args->copies;
+  return Reply(reply, AttrOf(*world_, request->ino));
+}
+
+int32_t Agent::Commit(const weft_commit_req& request) {
+  auto* at = reinterpret_cast<const char*>(&request + 1);
+  for (uint32_t i = 0; i < request.count; ++i) {
+    auto* file = reinterpret_cast<const weft_commit*>(at);
+    auto* extents = reinterpret_cast<const weft_extent*>(file + 1);
+    for (uint32_t j = 0; j < file->extents; ++j) {
+      world_->committed[file->ino] |= 1ull << extents[j].pool_block / kChunkBlocks;
+    }
+    at = reinterpret_cast<const char*>(extents + file->extents);
+  }
+  return 0;
+}
+
+// Half a chunk in each range, and two ranges at most.
+int32_t Agent::Grant(const weft_grant_req& request, char* reply) {
+  constexpr uint32_t kRanges = 2, kBlocks = kChunkBlocks / 2;
+  weft_ranges head{};
+  if (!request.copies || request.copies > WEFT_COPIES_MAX || !request.ranges_max) world_->violations++;
+  if (request.copies > kClasses) return -ENOSPC;
+  uint32_t kind = request.copies == 2 ? 0 : 1;
+  uint32_t first = kFileChunks + kind * kGrantedChunks;
+  for (uint32_t half = 0; half < 2 * kGrantedChunks && head.count < kRanges; ++half) {
+    Chunk& chunk = world_->chunks[first + half / 2];
+    weft_range range{first * uint64_t{kChunkBlocks} + half * kBlocks, 0};
+    auto granted = [&](uint64_t block) -> std::atomic<bool>& {
+      return chunk.granted[(range.pool_block + block) % kChunkBlocks];
+    };
+    while (range.blocks < kBlocks && !granted(range.blocks)) granted(range.blocks++) = true;
+    if (!range.blocks) continue;
+    chunk.open = true;
+    world_->granted[kind] += range.blocks;
+    Reply(reply + sizeof(head) + head.count++ * sizeof(range), range);
+  }
+  return head.count ? Reply(reply, head) + head.count * sizeof(weft_range) : -ENOSPC;
+}
+
+int32_t Agent::Release(const weft_ranges& request) {
+  for (uint32_t i = 0; i < request.count; ++i) {
+    const weft_range& range = request.ranges[i];
+    for (uint64_t block = range.pool_block; block < range.pool_block + range.blocks; ++block) {
+      if (!world_->chunks[block / kChunkBlocks].granted[block % kChunkBlocks].exchange(false)) world_->violations++;
+    }
+    world_->released++;
+  }
+  return 0;
 }
 
 int32_t Agent::Meta(const weft_sqe& sqe) {
@@ -296,8 +382,8 @@ int32_t Agent::Meta(const weft_sqe& sqe) {
       mount.pool_blocks = kPoolBytes / WEFT_BLOCK_BYTES;
       mount.block_bytes = WEFT_BLOCK_BYTES;
       mount.chunk_blocks = kChunkBytes / WEFT_BLOCK_BYTES;
-      mount.copies = kTargets;
-      mount.root = RootAttr();
+      mount.copies = 2;
+      mount.root = AttrOf(*world_, kRootIno);
       return Reply(reply, mount);
     }
     case WEFT_META_UNMOUNT:
@@ -312,12 +398,13 @@ int32_t Agent::Meta(const weft_sqe& sqe) {
     case WEFT_META_LOOKUP:
       return Lookup(request, reply);
     case WEFT_META_GETATTR:
+      return Reply(reply, AttrOf(*world_, request->ino));
     case WEFT_META_SETATTR:
-      return Reply(reply, request->ino == kRootIno ? RootAttr() : FileAttr());
+      return SetAttr(request, reply);
     case WEFT_META_GET_EXTENTS: {
       weft_get_extents_rep head{};
       weft_extent extent{};
-      extent.blocks = kPoolBytes / WEFT_BLOCK_BYTES;
+      if (request->ino == kFileIno) extent.blocks = kFileBytes / WEFT_BLOCK_BYTES;
       head.count = static_cast<const weft_get_extents_req*>(args)->file_block < extent.blocks;
       head.eof = 1;
       int32_t bytes = Reply(reply, head);
@@ -327,12 +414,18 @@ int32_t Agent::Meta(const weft_sqe& sqe) {
       return GetChunks(*static_cast<const weft_get_chunks_req*>(args), reply);
     case WEFT_META_MARK_STALE:
       return MarkStale(*static_cast<const weft_mark_stale_req*>(args), reply);
+    case WEFT_META_OPEN_CHUNKS:
+      return OpenOrClose(*static_cast<const weft_chunks_req*>(args), true);
+    case WEFT_META_CLOSE_CHUNKS:
+      return OpenOrClose(*static_cast<const weft_chunks_req*>(args), false);
     case WEFT_META_COMMIT:
+      return Commit(*static_cast<const weft_commit_req*>(args));
     case WEFT_META_RELEASE:
+      return Release(*static_cast<const weft_ranges*>(args));
     case WEFT_META_EVICT:
       return 0;
     case WEFT_META_GRANT:
-      return -ENOSPC;
+      return Grant(*static_cast<const weft_grant_req*>(args), reply);
     default:
       return -EPERM;
   }
@@ -342,7 +435,10 @@ int32_t Agent::Meta(const weft_sqe& sqe) {
 
 World* NewWorld() {
   void* memory = mmap(nullptr, sizeof(World), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-  return memory == MAP_FAILED ? nullptr : new (memory) World;
+  if (memory == MAP_FAILED) return nullptr;
+  World* world = new (memory) World;
+  for (uint32_t i = kChunks - kGrantedChunks; i < kChunks; ++i) world->chunks[i].copies = 1;
+  return world;
 }
 
 AgentProcess::AgentProcess(World* world, const std::string& cluster) : world_(world) {

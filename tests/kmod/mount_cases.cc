@@ -16,89 +16,10 @@
 
 #include "tests/kmod/cases.h"
 #include "tests/kmod/check.h"
-#include "tests/kmod/fake_agent.h"
-#include "tests/kmod/world.h"
+#include "tests/kmod/mounted.h"
 
 namespace weft::kmod_test {
 namespace {
-
-constexpr const char* kCluster = "mounttest";
-constexpr const char* kDirectory = "/tmp/weft-mounttest";
-constexpr size_t kAlign = 4096;
-
-struct Free {
-  void operator()(char* p) const { std::free(p); }
-};
-using Buffer = std::unique_ptr<char, Free>;
-Buffer NewBuffer(size_t bytes) { return Buffer(static_cast<char*>(std::aligned_alloc(kAlign, bytes))); }
-
-Buffer Pattern(size_t bytes, uint32_t seed) {
-  Buffer buffer = NewBuffer(bytes);
-  std::minstd_rand random(seed + 1);
-  for (size_t i = 0; i < bytes; i += 4) {
-    uint32_t word = random();
-    std::memcpy(buffer.get() + i, &word, 4);
-  }
-  return buffer;
-}
-
-// World, agent and mount, with the file open.
-class Mounted {
- public:
-  explicit Mounted(const char* options = "hard") : world_(NewWorld()) {
-    mkdir(kDirectory, 0755);
-    StartAgent();
-    mounted_ = CHECK_EQ(mount(kCluster, kDirectory, "weft", 0, options), 0);
-    fd_ = open(Path().c_str(), O_RDWR | O_DIRECT | O_CLOEXEC);
-    CHECK(fd_ >= 0);
-  }
-  ~Mounted() {
-    close(fd_);
-    if (!agent_) StartAgent();
-    if (mounted_) CHECK_EQ(umount(kDirectory), 0);
-    agent_.reset();
-    CHECK_EQ(world_->violations, 0u);
-    CHECK_EQ(world_->poison_accepted, 0u);
-    CHECK(!SysfsHas(kCluster));
-  }
-
-  World* world() { return world_; }
-  int fd() const { return fd_; }
-  static std::string Path() { return std::string(kDirectory) + "/data"; }
-  void StartAgent() {
-    agent_ = std::make_unique<AgentProcess>(world_, kCluster);
-    CHECK(agent_->ok());
-  }
-  void KillAgent() {
-    agent_->Kill();
-    agent_.reset();
-  }
-  void StopAgent() { agent_.reset(); }
-  void ForceUnmount() {
-    close(fd_);
-    fd_ = -1;
-    CHECK_EQ(umount2(kDirectory, MNT_FORCE), 0);
-    mounted_ = false;
-  }
-
-  bool Write(uint64_t offset, size_t bytes, uint32_t seed) {
-    return pwrite(fd_, Pattern(bytes, seed).get(), bytes, offset) == static_cast<ssize_t>(bytes);
-  }
-  bool Reads(uint64_t offset, size_t bytes, uint32_t seed) {
-    Buffer buffer = NewBuffer(bytes);
-    return pread(fd_, buffer.get(), bytes, offset) == static_cast<ssize_t>(bytes) &&
-           !std::memcmp(buffer.get(), Pattern(bytes, seed).get(), bytes);
-  }
-  bool Holds(uint32_t target, uint64_t offset, size_t bytes, uint32_t seed) {
-    return !std::memcmp(world_->targets[target].data + offset, Pattern(bytes, seed).get(), bytes);
-  }
-
- private:
-  World* const world_;
-  std::unique_ptr<AgentProcess> agent_;
-  bool mounted_ = false;
-  int fd_ = -1;
-};
 
 void ReadAndWrite() {
   Mounted m;
@@ -366,11 +287,11 @@ void Stress() {
   for (int t = 0; t < kThreads; ++t) {
     threads.emplace_back([&, t] {
       std::minstd_rand random(t + 1);
-      uint64_t base = t * (kPoolBytes / kThreads);
+      uint64_t base = t * (kFileBytes / kThreads);
       size_t bytes = 0;
       for (uint32_t i = 0; !stop || !bytes; ++i) {
         bytes = kAlign * (1 + random() % (i % 4 ? 8 : 256));
-        uint64_t offset = base + random() % ((kPoolBytes / kThreads - bytes) / kAlign + 1) * kAlign;
+        uint64_t offset = base + random() % ((kFileBytes / kThreads - bytes) / kAlign + 1) * kAlign;
         if (!m.Write(offset, bytes, i) || !m.Reads(offset, bytes, i)) bad++;
         done++;
       }
@@ -386,7 +307,7 @@ void Stress() {
   for (std::thread& thread : threads) thread.join();
   CHECK_EQ(bad, 0u);
   CHECK(done > 50);
-  CHECK(!std::memcmp(m.world()->targets[0].data, m.world()->targets[1].data, kPoolBytes));
+  CHECK(!std::memcmp(m.world()->targets[0].data, m.world()->targets[1].data, kFileBytes));
   std::cout << "  " << done << " rounds, " << m.world()->resent << " requests sent again" << std::endl;
 }
 

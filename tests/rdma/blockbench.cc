@@ -50,7 +50,7 @@ struct Options {
 class Bench {
  public:
   Bench(rdma::BlockInitiator* initiator, const Options& options) : initiator_(initiator), options_(options) {
-    initiator_->OnTargetState([this](uint32_t, const Status& s) {
+    initiator_->OnTargetState([this](uint32_t, const Status& s, uint64_t) {
       up_ = s.ok();
       if (!s.ok()) LogError("{}", s.message());
       failed_ = failed_ || !s.ok();

@@ -40,7 +40,7 @@ Status StillServes(const Address& address, const std::vector<uint8_t>& key, uint
                                                                     .number = kVerifyNumber});
   if (!initiator.ok()) return initiator.status();
   Status state;
-  (*initiator)->OnTargetState([&](uint32_t, const Status& s) { state = s; });
+  (*initiator)->OnTargetState([&](uint32_t, const Status& s, uint64_t) { state = s; });
   rdma::TargetEndpoint endpoint{.id = kTarget, .name = address.ToString(), .host = address.host, .port = address.port};
   if (Status s = (*initiator)->SetTarget(endpoint); !s.ok()) return s;
   if (Status s = (*initiator)->Submit(kTarget, {.tag = 1, .length_bytes = kPoolBytes}); !s.ok()) return s;

@@ -57,6 +57,13 @@ for i in 0 1; do
 done
 ok weftctl balancer stats
 
+step "every policy that ships"
+for name in least_inflight local_first weighted p2c_latency; do
+	ok weftctl balancer set "$name"
+	expect_policy "$name"
+	wait_for 60 picks_above "$(($(cat "$balancer/picks") + 20))" || fail "$name picks nothing"
+done
+
 step "50 swaps"
 faults=$(cat "$balancer/faults")
 for ((i = 1; i <= 50; i++)); do
@@ -93,7 +100,7 @@ stop_load
 ok weftctl balancer set round_robin
 
 step "what cannot be set, with the reason"
-refused 'there are round_robin, p2c_latency' weftctl balancer set fastest
+refused 'there are round_robin, least_inflight, p2c_latency' weftctl balancer set fastest
 refused 'invalid mem access' weftctl balancer set "$objects/refused.bpf.o"
 refused 'not a proper ELF object' weftctl balancer set /etc/passwd
 refused 'No such file' weftctl balancer set ./nothing.bpf.o
@@ -105,6 +112,19 @@ ok weftctl balancer set p2c_latency
 findmnt -n -t bpf /sys/fs/bpf > /dev/null || fail "no BPF file system at /sys/fs/bpf"
 expect_policy p2c_latency
 ok weftctl balancer set round_robin
+
+step "after a reboot the agent takes up what was chosen"
+# a reboot forgets the pin, and with it the policy
+for chosen in p2c_latency "$PROJECT/build/tests/bpf/loop.bpf.o"; do
+	ok weftctl balancer set "$chosen"
+	ok rm /sys/fs/bpf/weft/balancer
+	wait_for 10 in_force round_robin || fail "$(policy) is in force without its pin"
+	ok cluster restart agent
+	expect_policy "$(basename "$chosen" .bpf.o)"
+done
+ok weftctl balancer set round_robin
+ok cluster restart agent
+expect_policy round_robin
 
 step "what was written is still there"
 fio_run load --directory="$dir" --rw=randrw --bsrange=4k-64k --size=16m --direct=1 --ioengine=io_uring --iodepth=8 \

@@ -7,12 +7,12 @@
 DEPS_PACKAGES := \
 	make gcc g++ pkg-config ccache python3 ca-certificates git \
 	libthrift-dev thrift-compiler libboost-program-options-dev libspdlog-dev libfmt-dev libtomlplusplus-dev \
-	nlohmann-json3-dev libssl-dev libsystemd-dev librocksdb-dev liburing-dev libgtest-dev libgmock-dev \
+	nlohmann-json3-dev libssl-dev libsystemd-dev librocksdb-dev liburing-dev libisal-dev libgtest-dev libgmock-dev \
 	libibverbs-dev librdmacm-dev ibverbs-providers ibverbs-utils rdmacm-utils perftest libnvme-dev nvme-cli \
 	clang llvm dwarves libelf-dev zlib1g-dev bc xz-utils zstd \
 	clang-format clang-tidy shellcheck sparse \
 	qemu-system-x86 busybox-static cpio iproute2 kmod e2fsprogs xfsprogs dropbear-bin jq fio attr acl strace procps \
-	bindfs
+	bindfs dmsetup
 
 DEPS_DONE := $(BUILD)/deps/.packages
 KERNEL_DONE := $(BUILD)/kernel/.done

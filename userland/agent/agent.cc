@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
 #include "userland/agent/agent.h"
 
+#include <algorithm>
 #include <cerrno>
 
+#include "userland/agent/codec.h"
 #include "userland/base/log.h"
 
 namespace weft::agent {
@@ -33,7 +35,8 @@ Agent::Agent(std::unique_ptr<channel::Channel> channel, InitiatorMaker make_init
     : options_(options),
       channel_(std::move(channel)),
       start_link_(options.meta, health_),
-      targets_([this](const std::vector<weft_target_info>& infos) { return channel_->SetTargets(infos); }),
+      targets_([this](const std::vector<weft_target_info>& infos) { return channel_->SetTargets(infos); },
+               options.zone),
       session_({.server = options.meta,
                 .cluster = options.attach.cluster,
                 .client = channel_->client(),
@@ -45,7 +48,9 @@ Agent::Agent(std::unique_ptr<channel::Channel> channel, InitiatorMaker make_init
     loop.create_initiator = [this, make_initiator](uint64_t session) {
       return make_initiator(channel_->pool(), session);
     };
-    loop.on_path = [this, i](uint32_t target, const Status& state) { targets_.SetPath(i, target, state); };
+    loop.on_path = [this, i](uint32_t target, const Status& state, uint64_t incarnation) {
+      targets_.SetPath(i, target, state, incarnation);
+    };
     loops_.push_back(std::make_unique<QueueLoop>(channel_.get(), channel_->queue(i), &dispatcher_, std::move(loop)));
   }
 }
@@ -110,6 +115,23 @@ void Agent::OnTargets(const idl::TargetMap& map) {
   targets_.SetMap(map);
   if (Status s = OnAllLoops([&](QueueLoop& loop) { return loop.SetTargets(*endpoints); }); !s.ok()) {
     LogError("taking target map {} over: {}", map.version, s.message());
+  }
+}
+
+// What the kernel does not get here it learns when a target refuses the old version.
+void Agent::OnChunks(const std::vector<idl::Chunk>& chunks) {
+  std::vector<weft_chunk> maps;
+  for (const idl::Chunk& chunk : chunks) {
+    if (auto map = EncodeChunks({chunk}); map.ok()) {
+      maps.push_back(map->front());
+    } else {
+      LogError("{}", map.status().message());
+    }
+  }
+  for (std::span<const weft_chunk> left = maps; !left.empty();) {
+    size_t count = std::min<size_t>(left.size(), WEFT_CHUNKS_PER_CALL);
+    if (Status s = channel_->SetChunks(left.first(count)); !s.ok()) LogError("{}", s.message());
+    left = left.subspan(count);
   }
 }
 

@@ -21,6 +21,7 @@ struct AgentOptions {
   channel::AttachOptions attach;
   Address meta;
   std::string host;  // this host's name, for people
+  std::string zone;  // its failure domain; empty: none
   size_t meta_connections = 2;
   std::chrono::microseconds spin{0};
   std::chrono::milliseconds detect{5000};
@@ -51,6 +52,7 @@ class Agent : private SessionListener {
 
   Status OnSessionOpen(const idl::Session& session) override;
   void OnTargets(const idl::TargetMap& map) override;
+  void OnChunks(const std::vector<idl::Chunk>& chunks) override;
   void OnSessionEnded() override;
   void OnSessionClosed() override;
 

@@ -32,6 +32,7 @@ class AgentTest : public ::testing::Test {
     options.attach = {.cluster = "weft", .queues = queues, .depth = 0, .pool_bytes = 0};
     options.meta = meta_.address();
     options.host = "here";
+    options.zone = "even";
     options.detect = milliseconds(200);
     auto agent = Agent::Attach(
         kernel_.get(),
@@ -285,6 +286,86 @@ TEST_F(AgentTest, TargetMapChangesReachKernelAndInitiators) {
   ASSERT_TRUE(kernel_->WaitTargets(2, WEFT_TARGET_UP));
   EXPECT_EQ(targets_.targets(), (std::set<uint32_t>{1, 3}));
   EXPECT_EQ(Block(WEFT_OP_READ, 2, 0, 4096), -EHOSTDOWN) << "no longer in the map, after the detection time";
+}
+
+idl::Chunk ChunkOn(int64_t index, std::vector<int32_t> targets) {
+  idl::Chunk chunk;
+  chunk.index = index;
+  for (int32_t target : targets) {
+    idl::Copy& copy = chunk.copies.emplace_back();
+    copy.target = target;
+    copy.state = idl::CopyState::IN_SYNC;
+  }
+  return chunk;
+}
+
+TEST_F(AgentTest, ChunkChangesReachTheKernel) {
+  meta_.SetChunk(ChunkOn(1, {1}));  // before the mount: the kernel has no map yet
+  ASSERT_TRUE(StartAgent().ok());
+  ASSERT_GT(Mount(), 0);
+  idl::Chunk chunk = ChunkOn(7, {2, 1});
+  chunk.copies[1].state = idl::CopyState::RESYNCING;
+  meta_.SetChunk(chunk);
+  ASSERT_TRUE(kernel_->WaitChunks(1));
+  weft_chunk told = kernel_->chunks()[0];
+  EXPECT_EQ(told.index, 7u);
+  EXPECT_EQ(told.version, 2u);
+  EXPECT_EQ(told.count, 2u);
+  EXPECT_EQ(told.copies[1].state, static_cast<uint32_t>(WEFT_COPY_RESYNCING));
+
+  meta_.DeleteChunk(7);  // nothing to tell of; and it must not be asked for over and over
+  meta_.SetChunk(ChunkOn(8, {1}));
+  ASSERT_TRUE(kernel_->WaitChunks(2));
+  EXPECT_EQ(kernel_->chunks()[1].index, 8u);
+  EXPECT_LT(meta_.event_calls(), 10u);
+
+  meta_.SetChunk(ChunkOn(9, {1, 2, 3, 4, 5, 6}));  // senseless
+  meta_.SetChunk(ChunkOn(10, {1}));
+  ASSERT_TRUE(kernel_->WaitChunks(3));
+  EXPECT_EQ(kernel_->chunks()[2].index, 10u);
+}
+
+TEST_F(AgentTest, NextAgentTellsOfAllChunks) {
+  for (int64_t index = 0; index < WEFT_CHUNKS_PER_CALL + 10; ++index) meta_.SetChunk(ChunkOn(index, {1, 2}));
+  kernel_ = std::make_unique<FakeKernel>(FakeKernel::Options{.session = 9, .epoch = 2});
+  ASSERT_TRUE(StartAgent().ok());
+  EXPECT_TRUE(kernel_->WaitChunks(WEFT_CHUNKS_PER_CALL + 10)) << "what changed while there was no agent is not known";
+}
+
+TEST_F(AgentTest, KernelKnowsZonesAndIncarnations) {
+  targets_.SetIncarnation(0xabc);
+  ASSERT_TRUE(StartAgent().ok());
+  ASSERT_GT(Mount(), 0);
+  ASSERT_TRUE(kernel_->WaitTargets(2, WEFT_TARGET_UP));
+  std::vector<weft_target_info> told = kernel_->targets();
+  EXPECT_EQ(told[0].incarnation, 0xabcu);
+  EXPECT_EQ(told[0].flags & WEFT_TARGET_LOCAL, 0u);
+  EXPECT_EQ(told[1].flags & WEFT_TARGET_LOCAL, static_cast<uint32_t>(WEFT_TARGET_LOCAL)) << "this host's zone";
+
+  weft_sqe flush = {};
+  flush.op = WEFT_OP_FLUSH;
+  flush.target = 1;
+  for (uint64_t incarnation : {0xabcu, 0xabdu, 0u}) {
+    flush.tag = ++tag_;
+    flush.incarnation = incarnation;
+    kernel_->Push(0, flush);
+    EXPECT_EQ(kernel_->WaitFor(tag_), incarnation == 0xabd ? -ESTALE : 0) << incarnation;
+  }
+  weft_sqe write = {};
+  write.tag = ++tag_;
+  write.op = WEFT_OP_WRITE_ZEROES;
+  write.target = 1;
+  write.length = 4096;
+  write.incarnation = 0xabc;
+  kernel_->Push(0, write);
+  EXPECT_EQ(kernel_->WaitFor(tag_), -EINVAL) << "only a FLUSH names one";
+}
+
+TEST_F(AgentTest, BadChecksumsReachTheKernel) {
+  ASSERT_TRUE(StartAgent().ok());
+  ASSERT_GT(Mount(), 0);
+  targets_.Fail(EBADMSG);
+  EXPECT_EQ(Block(WEFT_OP_READ, 1, 0, 4096), -EBADMSG);
 }
 
 TEST_F(AgentTest, EndedSessionIsStale) {

@@ -18,7 +18,7 @@ bool Inside(uint64_t offset, uint64_t length, size_t pool_bytes) {
 }
 
 Status CheckReserved(const weft_sqe& sqe) {
-  if (sqe.reserved0 != 0 || sqe.reserved1 != 0) return Error(EINVAL, "reserved bytes are not zero");
+  if (sqe.reserved0 != 0) return Error(EINVAL, "reserved bytes are not zero");
   if ((sqe.flags & ~(WEFT_SQE_RESEND | WEFT_SQE_FUA)) != 0) return Error(EINVAL, "flags {:#x} are unknown", sqe.flags);
   return {};
 }
@@ -46,6 +46,8 @@ Status CheckBuffer(const weft_sqe& sqe, size_t pool_bytes) {
 Status ToBlockCommand(const weft_sqe& sqe, size_t pool_bytes, rdma::BlockCommand* command) {
   if (Status s = CheckReserved(sqe); !s.ok()) return s;
   if (sqe.target == 0) return Error(EINVAL, "target is 0");
+  if (sqe.incarnation != 0 && sqe.op != WEFT_OP_FLUSH)
+    return Error(EINVAL, "incarnation {:#x} of a request that is no FLUSH", sqe.incarnation);
   switch (sqe.op) {
     case WEFT_OP_READ:
     case WEFT_OP_WRITE:
@@ -65,6 +67,7 @@ Status ToBlockCommand(const weft_sqe& sqe, size_t pool_bytes, rdma::BlockCommand
   command->op = static_cast<rdma::BlockOp>(sqe.op);
   command->flags = sqe.flags & WEFT_SQE_FUA;
   command->chunk_version = sqe.chunk_version;
+  command->incarnation = sqe.incarnation;
   command->offset_bytes = sqe.offset;
   command->length_bytes = sqe.length;
   command->buffer_offset = sqe.buf;
@@ -73,6 +76,7 @@ Status ToBlockCommand(const weft_sqe& sqe, size_t pool_bytes, rdma::BlockCommand
 
 Status CheckMetaRequest(const weft_sqe& sqe, size_t pool_bytes) {
   if (Status s = CheckReserved(sqe); !s.ok()) return s;
+  if (sqe.incarnation != 0) return Error(EINVAL, "incarnation of a metadata request");
   if (sqe.length < sizeof(weft_meta_req) || sqe.length > WEFT_META_REQ_BYTES) {
     return Error(EINVAL, "length {} of a metadata request", sqe.length);
   }

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <span>
 #include <string_view>
+#include <vector>
 
 #include "kmod/uapi/weft.h"
 #include "thrift-gen/meta_types.h"
@@ -31,6 +32,8 @@ Status DecodeRequest(std::span<const std::byte> message, MetaCall* call);
 
 // Writes the answer to a call that succeeded (reply.error 0); returns its bytes.
 Result<size_t> EncodeReply(const MetaCall& call, const idl::Reply& reply, std::span<std::byte> out);
+// What nextEvents tells of chunks, for the kernel.
+Result<std::vector<weft_chunk>> EncodeChunks(const std::vector<idl::Chunk>& chunks);
 // MOUNT's answer.
 Result<size_t> EncodeMount(const idl::Session& session, std::span<std::byte> out);
 

@@ -76,6 +76,8 @@ weft_attr ToAttr(Writer& out, const idl::Attr& attr) {
   to.uid = static_cast<uint32_t>(attr.uid);
   to.gid = static_cast<uint32_t>(attr.gid);
   to.rdev = static_cast<uint32_t>(attr.rdev);
+  to.copies = out.Unsigned(attr.copies, "attr.copies");
+  if (to.copies > WEFT_COPIES_MAX) out.Fail("attr.copies is {}", attr.copies);
   switch (to.mode & S_IFMT) {
     case S_IFREG:
     case S_IFDIR:
@@ -197,8 +199,8 @@ void EncodeGrant(Writer& out, const idl::Operation& op, const idl::Reply& reply)
 weft_chunk ToChunk(Writer& out, const idl::Chunk& chunk) {
   weft_chunk to = {};
   to.index = out.Unsigned(chunk.index, "chunk.index");
-  to.version = out.Unsigned(chunk.version, "chunk.version");
-  if (chunk.copies.empty() || chunk.copies.size() > WEFT_COPIES_MAX) {
+  to.version = static_cast<uint32_t>(chunk.version);  // unsigned on this side
+  if (chunk.copies.empty() || chunk.copies.size() > WEFT_CHUNK_COPIES_MAX) {
     out.Fail("chunk {} has {} copies", chunk.index, chunk.copies.size());
     return to;
   }
@@ -279,7 +281,7 @@ Encode FindEncoder(uint32_t op) {
       return EncodeGetChunks;
     case WEFT_META_MARK_STALE:
       return EncodeMarkStale;
-    default:  // COMMIT, EVICT, RELEASE, UNMOUNT
+    default:  // COMMIT, EVICT, RELEASE, OPEN_CHUNKS, CLOSE_CHUNKS, UNMOUNT
       return EncodeNothing;
   }
 }
@@ -290,6 +292,14 @@ Result<size_t> EncodeReply(const MetaCall& call, const idl::Reply& reply, std::s
   Writer writer(out);
   FindEncoder(call.op)(writer, call.request.op, reply);
   return writer.Finish(MetaOpName(call.op));
+}
+
+Result<std::vector<weft_chunk>> EncodeChunks(const std::vector<idl::Chunk>& chunks) {
+  Writer writer({});
+  std::vector<weft_chunk> out;
+  for (const idl::Chunk& chunk : chunks) out.push_back(ToChunk(writer, chunk));
+  if (Result<size_t> s = writer.Finish("events"); !s.ok()) return s.status();
+  return out;
 }
 
 Result<size_t> EncodeMount(const idl::Session& session, std::span<std::byte> out) {

@@ -29,6 +29,7 @@ idl::Attr GoodAttr() {
   attr.uid = static_cast<int32_t>(0xfffffffe);
   attr.gid = 6;
   attr.rdev = 7;
+  attr.copies = 2;
   return attr;
 }
 
@@ -78,7 +79,7 @@ TEST_F(EncodeTest, Attributes) {
     EXPECT_EQ(attr.uid, 0xfffffffe);
     EXPECT_EQ(attr.gid, 6u);
     EXPECT_EQ(attr.rdev, 7u);
-    EXPECT_EQ(attr.reserved, 0u);
+    EXPECT_EQ(attr.copies, 2u);
   }
 }
 
@@ -274,7 +275,7 @@ TEST_F(EncodeTest, GetChunks) {
   bad_offset.copies[1].offset = 100;
   for (const auto& bad : {std::vector{MakeChunk(9)}, std::vector{MakeChunk(14)},
                           std::vector{MakeChunk(11), MakeChunk(11)}, std::vector{MakeChunk(10, 0)},
-                          std::vector{MakeChunk(10, 5)}, std::vector{bad_state}, std::vector{bad_offset}}) {
+                          std::vector{MakeChunk(10, 6)}, std::vector{bad_state}, std::vector{bad_offset}}) {
     reply_.__set_chunks(bad);
     EXPECT_TRUE(Encode(WEFT_META_GET_CHUNKS).empty());
     EXPECT_NE(error_, "");

@@ -109,7 +109,8 @@ void DecodeGetAttr(Reader&, int64_t ino, idl::Operation* op) {
 
 void DecodeSetAttr(Reader& in, int64_t ino, idl::Operation* op) {
   auto args = in.Get<weft_setattr_req>("weft_setattr_req");
-  in.Flags(args.valid, 0x7f, "valid");
+  in.Flags(args.valid, 0xff, "valid");
+  in.Zero(args.reserved, "reserved");
   idl::SetAttrOp& set = op->setattr;
   set.__set_ino(ino);
   set.__set_valid(static_cast<int32_t>(args.valid));
@@ -120,6 +121,7 @@ void DecodeSetAttr(Reader& in, int64_t ino, idl::Operation* op) {
   set.__set_atime_ns(args.atime_ns);
   set.__set_mtime_ns(args.mtime_ns);
   set.__set_ctime_ns(args.ctime_ns);
+  set.__set_copies(in.Signed(args.copies, "copies"));
   op->__isset.setattr = true;
 }
 
@@ -264,12 +266,14 @@ void DecodeEvict(Reader& in, int64_t, idl::Operation* op) {
 
 void DecodeGrant(Reader& in, int64_t, idl::Operation* op) {
   auto args = in.Get<weft_grant_req>("weft_grant_req");
-  in.Zero(args.reserved, "reserved");
+  if (args.copies == 0 || args.copies > WEFT_COPIES_MAX)
+    in.Fail("copies {} is not 1 to {}", args.copies, WEFT_COPIES_MAX);
   if (args.blocks == 0) in.Fail("blocks is 0");
   if (args.ranges_max == 0) in.Fail("ranges_max is 0");
   constexpr uint32_t kRangesMax = (WEFT_META_REP_BYTES - sizeof(weft_ranges)) / sizeof(weft_range);
   op->grant.__set_blocks(in.Signed(args.blocks, "blocks"));
   op->grant.__set_ranges_max(static_cast<int32_t>(std::min(args.ranges_max, kRangesMax)));
+  op->grant.__set_copies(static_cast<int32_t>(args.copies));
   op->__isset.grant = true;
 }
 
@@ -293,9 +297,11 @@ void DecodeRelease(Reader& in, int64_t, idl::Operation* op) {
 void DecodeGetChunks(Reader& in, int64_t, idl::Operation* op) {
   auto args = in.Get<weft_get_chunks_req>("weft_get_chunks_req");
   in.Zero(args.reserved, "reserved");
-  constexpr uint32_t kCountMax = (WEFT_META_REP_BYTES - sizeof(weft_get_chunks_rep)) / sizeof(weft_chunk);
+  static_assert(sizeof(weft_get_chunks_rep) + WEFT_CHUNKS_PER_CALL * sizeof(weft_chunk) <= WEFT_META_REP_BYTES);
   // Not clipped: a chunk left out of the answer does not exist.
-  if (args.count == 0 || args.count > kCountMax) in.Fail("count {} is not 1 to {}", args.count, kCountMax);
+  if (args.count == 0 || args.count > WEFT_CHUNKS_PER_CALL) {
+    in.Fail("count {} is not 1 to {}", args.count, WEFT_CHUNKS_PER_CALL);
+  }
   op->get_chunks.__set_first(in.Signed(args.first, "first"));
   op->get_chunks.__set_count(static_cast<int32_t>(args.count));
   op->__isset.get_chunks = true;
@@ -303,12 +309,35 @@ void DecodeGetChunks(Reader& in, int64_t, idl::Operation* op) {
 
 void DecodeMarkStale(Reader& in, int64_t, idl::Operation* op) {
   auto args = in.Get<weft_mark_stale_req>("weft_mark_stale_req");
-  in.Flags(args.copy_mask, (1u << WEFT_COPIES_MAX) - 1, "copy_mask");
+  in.Flags(args.copy_mask, (1u << WEFT_CHUNK_COPIES_MAX) - 1, "copy_mask");
   if (args.copy_mask == 0) in.Fail("copy_mask is 0");
   op->mark_stale.__set_index(in.Signed(args.index, "index"));
-  op->mark_stale.__set_version(in.Signed(args.version, "version"));
+  op->mark_stale.__set_version(static_cast<int32_t>(args.version));  // unsigned on both sides
   op->mark_stale.__set_copy_mask(static_cast<int32_t>(args.copy_mask));
   op->__isset.mark_stale = true;
+}
+
+std::vector<int64_t> DecodeIndexes(Reader& in) {
+  auto args = in.Get<weft_chunks_req>("weft_chunks_req");
+  in.Zero(args.reserved, "reserved");
+  if (args.count == 0 || args.count > WEFT_CHUNKS_PER_CALL) {
+    in.Fail("count {} is not 1 to {}", args.count, WEFT_CHUNKS_PER_CALL);
+  }
+  uint32_t count = in.Count(args.count, sizeof(uint64_t), "count");
+  std::vector<int64_t> indexes;
+  indexes.reserve(count);
+  for (uint32_t i = 0; i < count; ++i) indexes.push_back(in.Signed(in.Get<__u64>("index"), "index"));
+  return indexes;
+}
+
+void DecodeOpenChunks(Reader& in, int64_t, idl::Operation* op) {
+  op->open_chunks.__set_indexes(DecodeIndexes(in));
+  op->__isset.open_chunks = true;
+}
+
+void DecodeCloseChunks(Reader& in, int64_t, idl::Operation* op) {
+  op->close_chunks.__set_indexes(DecodeIndexes(in));
+  op->__isset.close_chunks = true;
 }
 
 struct Decoder {
@@ -338,6 +367,8 @@ constexpr Decoder kDecoders[] = {
     {WEFT_META_RELEASE, "RELEASE", DecodeRelease},
     {WEFT_META_GET_CHUNKS, "GET_CHUNKS", DecodeGetChunks},
     {WEFT_META_MARK_STALE, "MARK_STALE", DecodeMarkStale},
+    {WEFT_META_OPEN_CHUNKS, "OPEN_CHUNKS", DecodeOpenChunks},
+    {WEFT_META_CLOSE_CHUNKS, "CLOSE_CHUNKS", DecodeCloseChunks},
 };
 
 const Decoder* FindDecoder(uint32_t op) {

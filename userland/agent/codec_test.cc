@@ -131,8 +131,8 @@ TEST(DecodeTest, SetAttr) {
   args.size = 1ull << 63;
   Refused(Message(WEFT_META_SETATTR, 9).Add(args));
   args.size = 0;
-  args.valid = 0x80;
-  EXPECT_EQ(Refused(Message(WEFT_META_SETATTR, 9).Add(args)), "SETATTR: valid 0x80 has unknown bits");
+  args.valid = 0x100;
+  EXPECT_EQ(Refused(Message(WEFT_META_SETATTR, 9).Add(args)), "SETATTR: valid 0x100 has unknown bits");
 }
 
 TEST(DecodeTest, Create) {
@@ -194,15 +194,15 @@ TEST(DecodeTest, LimitsOfAnswersAreClipped) {
   extents.count_max = 0;
   Refused(Message(WEFT_META_GET_EXTENTS, 7).Add(extents));
 
-  weft_grant_req grant = {.blocks = 10, .ranges_max = UINT32_MAX, .reserved = 0};
+  weft_grant_req grant = {.blocks = 10, .ranges_max = UINT32_MAX, .copies = 2};
   EXPECT_EQ(Good(Message(WEFT_META_GRANT, 0).Add(grant)).request.op.grant.ranges_max, 2047);
   grant.blocks = 0;
   Refused(Message(WEFT_META_GRANT, 0).Add(grant));
 
-  weft_get_chunks_req chunks = {.first = 8, .count = 409, .reserved = 0};
-  EXPECT_EQ(Good(Message(WEFT_META_GET_CHUNKS, 0).Add(chunks)).request.op.get_chunks.count, 409);
-  chunks.count = 410;
-  EXPECT_EQ(Refused(Message(WEFT_META_GET_CHUNKS, 0).Add(chunks)), "GET_CHUNKS: count 410 is not 1 to 409");
+  weft_get_chunks_req chunks = {.first = 8, .count = 256, .reserved = 0};
+  EXPECT_EQ(Good(Message(WEFT_META_GET_CHUNKS, 0).Add(chunks)).request.op.get_chunks.count, 256);
+  chunks.count = 257;
+  EXPECT_EQ(Refused(Message(WEFT_META_GET_CHUNKS, 0).Add(chunks)), "GET_CHUNKS: count 257 is not 1 to 256");
 }
 
 TEST(DecodeTest, Commit) {
@@ -263,7 +263,7 @@ TEST(DecodeTest, PunchEvictReleaseMarkStale) {
   call = Good(Message(WEFT_META_MARK_STALE, 0).Add(stale));
   EXPECT_EQ(call.request.op.mark_stale.index, 3);
   EXPECT_EQ(call.request.op.mark_stale.version, 2);
-  stale.copy_mask = 16;
+  stale.copy_mask = 32;
   Refused(Message(WEFT_META_MARK_STALE, 0).Add(stale));
 }
 

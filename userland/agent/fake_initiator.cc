@@ -57,6 +57,7 @@ class FakeInitiator : public rdma::BlockInitiator {
 
   size_t Poll(std::vector<rdma::BlockCompletion>* done) override {
     std::vector<std::pair<uint32_t, Status>> news;
+    uint64_t incarnation = 0;
     size_t count = 0;
     {
       std::lock_guard lock(fakes_->mutex_);
@@ -72,8 +73,9 @@ class FakeInitiator : public rdma::BlockInitiator {
       finished_.clear();
       for (uint32_t id : news_) news.emplace_back(id, fakes_->path_state_);
       news_.clear();
+      incarnation = fakes_->incarnation_;
     }
-    for (auto& [id, state] : news) callback_(id, state);
+    for (auto& [id, state] : news) callback_(id, state, incarnation);
     return count;
   }
 
@@ -83,13 +85,12 @@ class FakeInitiator : public rdma::BlockInitiator {
     std::lock_guard lock(fakes_->mutex_);
     return finished_.empty() && news_.empty() && (queued_.empty() || fakes_->hold_);
   }
-  void OnTargetState(std::function<void(uint32_t, const Status&)> callback) override {
-    callback_ = std::move(callback);
-  }
+  void OnTargetState(TargetStateCallback callback) override { callback_ = std::move(callback); }
 
  private:
   int32_t Execute(uint32_t target, const rdma::BlockCommand& command) {
     if (fakes_->error_ != 0) return -fakes_->error_;
+    if (command.incarnation != 0 && command.incarnation != fakes_->incarnation_) return -ESTALE;
     std::byte* buffer = pool_.data() + command.buffer_offset;
     std::vector<std::byte>& block = fakes_->blocks_[{target, command.offset_bytes}];
     block.resize(std::max<size_t>(block.size(), command.length_bytes));
@@ -102,7 +103,7 @@ class FakeInitiator : public rdma::BlockInitiator {
   FakeTargets* const fakes_;
   const std::span<std::byte> pool_;
   const int event_fd_;
-  std::function<void(uint32_t, const Status&)> callback_;
+  TargetStateCallback callback_;
   std::set<uint32_t> known_;
   std::vector<uint32_t> news_;
   std::vector<std::pair<uint32_t, rdma::BlockCommand>> queued_;
@@ -136,6 +137,11 @@ void FakeTargets::Fail(int error) {
 void FakeTargets::SetPathState(const Status& state) {
   std::lock_guard lock(mutex_);
   path_state_ = state;
+}
+
+void FakeTargets::SetIncarnation(uint64_t incarnation) {
+  std::lock_guard lock(mutex_);
+  incarnation_ = incarnation;
 }
 
 std::vector<uint64_t> FakeTargets::sessions() const {

@@ -28,6 +28,8 @@ class FakeTargets {
   void Fail(int error);
   // State that targets report when they are set; Ok: connected.
   void SetPathState(const Status& state);
+  // Which targets have when they are set; they answer a FLUSH for another one with -ESTALE.
+  void SetIncarnation(uint64_t incarnation);
 
   std::vector<uint64_t> sessions() const;
   std::set<uint32_t> targets() const;
@@ -42,6 +44,7 @@ class FakeTargets {
   std::vector<uint64_t> sessions_;
   std::vector<int> event_fds_;
   Status path_state_;
+  uint64_t incarnation_ = 1;
   bool hold_ = false;
   int error_ = 0;
   size_t in_flight_ = 0;

@@ -95,13 +95,22 @@ class FakeMetaService::Handler : public idl::MetaServiceIf {
     drop_reply = std::exchange(fake_->lose_reply_, false);
   }
 
-  void nextEvents(idl::Events& events, const int64_t session, const int64_t version, const int32_t wait_ms) override {
+  void nextEvents(idl::Events& events, const int64_t session, const int64_t version, const int32_t wait_ms,
+                  const int64_t chunks_version) override {
     std::unique_lock lock(fake_->mutex_);
+    ++fake_->event_calls_;
     fake_->changed_.wait_for(lock, std::chrono::milliseconds(wait_ms), [&] {
-      return fake_->map_version_ > version || fake_->session_ != session || fake_->killed_;
+      return fake_->map_version_ > version || fake_->chunks_version_ > chunks_version || fake_->session_ != session ||
+             fake_->killed_;
     });
     Check(session);
     if (fake_->map_version_ > version) events.__set_targets(fake_->MakeMap());
+    std::vector<idl::Chunk> changed;
+    for (const auto& [index, chunk] : fake_->chunks_) {
+      if (chunk.version > chunks_version) changed.push_back(chunk);
+    }
+    if (!changed.empty()) events.__set_chunks(changed);
+    events.chunks_version = fake_->chunks_version_;
   }
 
  private:
@@ -192,6 +201,20 @@ void FakeMetaService::SetTargets(std::vector<int32_t> ids) {
   changed_.notify_all();
 }
 
+void FakeMetaService::SetChunk(const idl::Chunk& chunk) {
+  std::lock_guard lock(mutex_);
+  idl::Chunk& stored = chunks_[chunk.index] = chunk;
+  stored.version = static_cast<int32_t>(++chunks_version_);
+  changed_.notify_all();
+}
+
+void FakeMetaService::DeleteChunk(int64_t index) {
+  std::lock_guard lock(mutex_);
+  chunks_.erase(index);
+  ++chunks_version_;
+  changed_.notify_all();
+}
+
 bool FakeMetaService::WaitForBatch(size_t requests) {
   std::unique_lock lock(mutex_);
   return changed_.wait_for(lock, kPatience, [&] { return largest_batch_ >= requests; });
@@ -205,6 +228,7 @@ bool FakeMetaService::WaitForCalls(size_t executes) {
 size_t FakeMetaService::executed() const { return std::lock_guard(mutex_), executed_; }
 size_t FakeMetaService::opened() const { return std::lock_guard(mutex_), opened_; }
 size_t FakeMetaService::closed() const { return std::lock_guard(mutex_), closed_; }
+size_t FakeMetaService::event_calls() const { return std::lock_guard(mutex_), event_calls_; }
 size_t FakeMetaService::reclaimed() const { return std::lock_guard(mutex_), reclaimed_; }
 
 idl::TargetMap FakeMetaService::MakeMap() const {
@@ -238,6 +262,7 @@ idl::Session FakeMetaService::MakeSession() const {
   session.root.mode = S_IFDIR | 0755;
   session.root.nlink = 2;
   session.targets = MakeMap();
+  session.chunks_version = chunks_version_;
   return session;
 }
 

@@ -37,6 +37,9 @@ class FakeMetaService {
   void RefuseOpen(int code);
   void EndSession();  // ESTALE from here on
   void SetTargets(std::vector<int32_t> ids);
+  // The chunk's map as it is from now on: a change that nextEvents tells of.
+  void SetChunk(const idl::Chunk& chunk);
+  void DeleteChunk(int64_t index);  // a change as well, of which there is nothing to tell
 
   bool WaitForBatch(size_t requests);  // that an execute has had so many
   bool WaitForCalls(size_t executes);
@@ -44,6 +47,7 @@ class FakeMetaService {
   size_t opened() const;
   size_t closed() const;
   size_t reclaimed() const;
+  size_t event_calls() const;  // of nextEvents
 
  private:
   class Handler;
@@ -61,8 +65,10 @@ class FakeMetaService {
   std::map<std::pair<int32_t, int64_t>, idl::Reply> replies_;  // by slot and sequence
   std::vector<int32_t> targets_{1, 2};
   int64_t map_version_ = 1;
+  std::map<int64_t, idl::Chunk> chunks_;  // by index
+  int64_t chunks_version_ = 0;
   int64_t session_ = 0;
-  size_t executed_ = 0, calls_ = 0, largest_batch_ = 0, opened_ = 0, closed_ = 0, reclaimed_ = 0;
+  size_t executed_ = 0, calls_ = 0, largest_batch_ = 0, opened_ = 0, closed_ = 0, reclaimed_ = 0, event_calls_ = 0;
   bool lose_reply_ = false, blocked_ = false, killed_ = false;
   int refuse_open_ = 0;
 };

@@ -39,7 +39,7 @@ struct QueueLoopOptions {
   std::chrono::microseconds spin{0};
   std::chrono::milliseconds detect{5000};  // how long a request may wait for a target not yet in the map
   InitiatorFactory create_initiator;
-  std::function<void(uint32_t target, const Status&)> on_path;  // a path went up or down
+  rdma::BlockInitiator::TargetStateCallback on_path;  // a path went up or down
 };
 
 class QueueLoop {

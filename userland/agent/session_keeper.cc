@@ -73,6 +73,8 @@ Status SessionKeeper::Reclaim(MetaLink* link, uint64_t id) {
   });
   if (session.ok()) {
     LogInfo("session {} goes on after a restart of the agent", id);
+    // The kernel's maps are of the time of the agent before: it is told of all changes.
+    session->chunks_version = 0;
     return Adopt(*session);
   }
   if (session.status().code() != ESTALE) return session.status();
@@ -116,6 +118,7 @@ Status SessionKeeper::Adopt(const idl::Session& session) {
   std::lock_guard lock(mutex_);
   known_ = session.id;
   map_version_ = session.targets.version;
+  chunks_version_ = session.chunks_version;
   lease_ms_ = session.lease_ms;
   live_ = session.id;
   changed_.notify_all();
@@ -136,19 +139,20 @@ void SessionKeeper::Ended(int64_t session) {
 
 void SessionKeeper::Main() {
   for (;;) {
-    int64_t session, version;
+    int64_t session, version, chunks_version;
     {
       std::unique_lock lock(mutex_);
       changed_.wait(lock, [&] { return stopping_ || live_ != 0; });
       if (stopping_) return;
       session = live_;
       version = map_version_;
+      chunks_version = chunks_version_;
     }
-    Renew(session, version);
+    Renew(session, version, chunks_version);
   }
 }
 
-void SessionKeeper::Renew(int64_t session, int64_t version) {
+void SessionKeeper::Renew(int64_t session, int64_t version, int64_t chunks_version) {
   int32_t lease_ms;
   {
     std::lock_guard lock(mutex_);
@@ -158,7 +162,7 @@ void SessionKeeper::Renew(int64_t session, int64_t version) {
   Result<idl::Events> events = link_.Call(
       [&](MetaLink::Service& service) {
         idl::Events next;
-        service.nextEvents(next, session, version, wait_ms);
+        service.nextEvents(next, session, version, wait_ms, chunks_version);
         return next;
       },
       ReplyMs(wait_ms, lease_ms));
@@ -174,15 +178,24 @@ void SessionKeeper::Renew(int64_t session, int64_t version) {
     changed_.wait_for(lock, std::chrono::milliseconds(wait_ms), [&] { return stopping_ || live_ != session; });
     return;
   }
-  if (!events->__isset.targets || events->targets.version <= version) return;
-  if (auto endpoints = EndpointsOf(events->targets); !endpoints.ok()) {
+  PassOn(session, *events, version);
+}
+
+void SessionKeeper::PassOn(int64_t session, const idl::Events& events, int64_t map_version) {
+  bool new_map = events.__isset.targets && events.targets.version > map_version;
+  bool new_chunks = events.__isset.chunks && !events.chunks.empty();
+  std::lock_guard call(call_mutex_);
+  if (live_ != session) return;
+  if (auto endpoints = EndpointsOf(events.targets); new_map && !endpoints.ok()) {
     LogError("metadata server {}: {}", options_.server.ToString(), endpoints.status().message());
-  } else {
-    std::lock_guard call(call_mutex_);
-    if (live_ == session) listener_->OnTargets(events->targets);
+  } else if (new_map) {
+    listener_->OnTargets(events.targets);  // first: chunks may name targets that are new
   }
+  if (new_chunks) listener_->OnChunks(events.chunks);
   std::lock_guard lock(mutex_);
-  map_version_ = std::max(map_version_, events->targets.version);
+  if (new_map) map_version_ = std::max(map_version_, events.targets.version);
+  // Also without chunks: those that had changed may be gone.
+  chunks_version_ = std::max(chunks_version_, events.chunks_version);
 }
 
 }  // namespace weft::agent

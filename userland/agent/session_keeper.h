@@ -26,8 +26,9 @@ class SessionListener {
   // Block requests may come when this has returned Ok; otherwise the session is closed again.
   virtual Status OnSessionOpen(const idl::Session& session) = 0;
   virtual void OnTargets(const idl::TargetMap& map) = 0;
-  virtual void OnSessionEnded() = 0;   // by the server
-  virtual void OnSessionClosed() = 0;  // by UNMOUNT
+  virtual void OnChunks(const std::vector<idl::Chunk>& chunks) = 0;  // that have changed
+  virtual void OnSessionEnded() = 0;                                 // by the server
+  virtual void OnSessionClosed() = 0;                                // by UNMOUNT
 };
 
 struct SessionOptions {
@@ -58,7 +59,8 @@ class SessionKeeper {
 
  private:
   void Main();
-  void Renew(int64_t session, int64_t map_version);
+  void Renew(int64_t session, int64_t map_version, int64_t chunks_version);
+  void PassOn(int64_t session, const idl::Events& events, int64_t map_version);
   Status Adopt(const idl::Session& session);
 
   const SessionOptions options_;
@@ -71,6 +73,7 @@ class SessionKeeper {
   std::condition_variable changed_;
   int64_t known_ = 0;  // to be closed by UNMOUNT, also when it has ended
   int64_t map_version_ = 0;
+  int64_t chunks_version_ = 0;
   int32_t lease_ms_ = 0;
   bool stopping_ = false;
   std::thread thread_;

@@ -33,6 +33,7 @@ Status ReadSettings(const std::string& path, Settings* settings) {
   if (!config.ok()) return config.status();
   config->Read("meta", &settings->meta);
   config->Read("key", &settings->key);
+  config->Read("zone", &settings->zone);
   config->Read("log_level", &settings->log_level);
   config->Read("queues", &settings->queues, 0, WEFT_QUEUES_MAX);
   config->ReadBytes("pool_bytes", &settings->pool_bytes, 0, WEFT_POOL_BYTES_MAX);

@@ -15,6 +15,7 @@ namespace weft::agent {
 struct Settings {
   std::string meta;  // HOST:PORT of the metadata server
   std::string key;   // file with the cluster key
+  std::string zone;  // failure domain of this host, as in the targets' settings; empty: none
   std::string log_level = "info";
   int64_t queues = 0;        // threads for block requests; 0: one for each 4 CPUs
   uint64_t pool_bytes = 0;   // the kernel's buffer pool; 0: the kernel's choice

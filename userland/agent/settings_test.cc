@@ -35,11 +35,13 @@ class SettingsTest : public ::testing::Test {
 
 TEST_F(SettingsTest, EveryKeyIsRead) {
   Status s = Read(
-      "meta = '10.0.0.1:7470'\nkey = '/k'\nlog_level = 'debug'\nqueues = 3\npool_bytes = '128 MiB'\ndepth = 256\n"
+      "meta = '10.0.0.1:7470'\nkey = '/k'\nzone = 'r1'\nlog_level = 'debug'\nqueues = 3\npool_bytes = '128 MiB'\ndepth "
+      "= 256\n"
       "spin_us = 7\ndetect_ms = 900\nmeta_connections = 4\n");
   ASSERT_TRUE(s.ok()) << s.message();
   EXPECT_EQ(settings_.meta, "10.0.0.1:7470");
   EXPECT_EQ(settings_.key, "/k");
+  EXPECT_EQ(settings_.zone, "r1");
   EXPECT_EQ(settings_.log_level, "debug");
   EXPECT_EQ(settings_.queues, 3);
   EXPECT_EQ(settings_.pool_bytes, 128u << 20);

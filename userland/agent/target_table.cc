@@ -38,14 +38,17 @@ void TargetTable::SetMap(const idl::TargetMap& map) {
   for (const idl::TargetAddress& address : map.targets) {
     auto id = static_cast<uint32_t>(address.id);
     Target& target = next[id];
-    if (auto known = targets_.find(id); known != targets_.end()) target.paths = std::move(known->second.paths);
+    if (auto known = targets_.find(id); known != targets_.end()) {
+      target.paths = std::move(known->second.paths);
+      target.incarnation = known->second.incarnation;
+    }
     target.address = address;
   }
   targets_ = std::move(next);
   PublishLocked();
 }
 
-void TargetTable::SetPath(size_t queue, uint32_t id, const Status& state) {
+void TargetTable::SetPath(size_t queue, uint32_t id, const Status& state, uint64_t incarnation) {
   std::lock_guard lock(mutex_);
   auto found = targets_.find(id);
   if (found == targets_.end()) return;  // removed meanwhile
@@ -55,7 +58,12 @@ void TargetTable::SetPath(size_t queue, uint32_t id, const Status& state) {
   } else {
     LogWarning("target {} is not reachable queue={}: {}", name, queue, state.message());
   }
-  found->second.paths[queue] = state;
+  Target& target = found->second;
+  target.paths[queue] = state;
+  if (state.ok() && incarnation != target.incarnation) {
+    if (target.incarnation != 0) LogWarning("target {} was started anew: what it had not flushed may be lost", name);
+    target.incarnation = incarnation;
+  }
   PublishLocked();
 }
 
@@ -106,8 +114,15 @@ void TargetTable::PublishLocked() {
     info.state = IsUp(target) ? WEFT_TARGET_UP : WEFT_TARGET_DOWN;
     info.weight = static_cast<uint32_t>(std::clamp(address.weight, 0, 1'000'000));
     info.zone = ZoneNumber(address.zone);
-    info.queue_depth = static_cast<uint32_t>(std::max(address.queue_depth, 0));
-    info.load = static_cast<uint32_t>(std::clamp(address.load, 0, 1000));
+    if (!zone_.empty() && address.zone == zone_) info.flags |= WEFT_TARGET_LOCAL;
+    if (address.report_age_ms >= 0) {
+      info.flags |= WEFT_TARGET_REPORTED;
+      info.queue_depth = static_cast<uint32_t>(std::max(address.queue_depth, 0));
+      info.load = static_cast<uint32_t>(std::clamp(address.load, 0, 1000));
+      info.device_latency_us = static_cast<uint32_t>(std::max(address.device_latency_us, 0));
+      info.report_age_ms = static_cast<uint32_t>(address.report_age_ms);
+    }
+    info.incarnation = target.incarnation;
     address.name.copy(info.name, sizeof info.name - 1);
     infos.push_back(info);
   }

@@ -27,11 +27,12 @@ class TargetTable {
  public:
   // Tells the kernel; called with the lock held, so that the last state told is the last state known.
   using Publish = std::function<Status(const std::vector<weft_target_info>&)>;
-  explicit TargetTable(Publish publish) : publish_(std::move(publish)) {}
+  // zone: of this host; empty: none.
+  explicit TargetTable(Publish publish, std::string zone = {}) : publish_(std::move(publish)), zone_(std::move(zone)) {}
 
   void SetMap(const idl::TargetMap& map);  // one that EndpointsOf has accepted
   // From queue thread `queue`. Ok: a connection stands.
-  void SetPath(size_t queue, uint32_t target, const Status& state);
+  void SetPath(size_t queue, uint32_t target, const Status& state, uint64_t incarnation);
   void Clear();  // the session is over
 
   // Waits until a path stands, or all were tried. Ok: a path stands, or there is no target. Else the reason
@@ -42,6 +43,7 @@ class TargetTable {
   struct Target {
     idl::TargetAddress address;
     std::map<size_t, Status> paths;  // by queue; those that were tried
+    uint64_t incarnation = 0;        // of the last connection; 0: none yet
   };
 
   static bool IsUp(const Target& target);
@@ -49,6 +51,7 @@ class TargetTable {
   void PublishLocked();
 
   const Publish publish_;
+  const std::string zone_;
   std::mutex mutex_;  // guards all below
   std::condition_variable changed_;
   std::map<uint32_t, Target> targets_;

@@ -18,6 +18,7 @@ idl::TargetAddress Target(int32_t id, bool up, const std::string& zone = "") {
   target.weight = 100;
   target.zone = zone;
   target.up = up;
+  target.report_age_ms = -1;
   return target;
 }
 
@@ -44,18 +45,44 @@ TEST_F(TargetTableTest, HeartbeatsDecideUntilAPathWasTried) {
   ASSERT_EQ(infos_.size(), 2u);
   EXPECT_EQ(infos_[0].state, uint32_t{WEFT_TARGET_UP});
   EXPECT_EQ(infos_[1].state, uint32_t{WEFT_TARGET_DOWN});
-  table_.SetPath(0, 1, Error(EHOSTDOWN, "away"));
-  table_.SetPath(0, 2, {});
+  table_.SetPath(0, 1, Error(EHOSTDOWN, "away"), 1);
+  table_.SetPath(0, 2, {}, 1);
   EXPECT_EQ(infos_[0].state, uint32_t{WEFT_TARGET_DOWN});
   EXPECT_EQ(infos_[1].state, uint32_t{WEFT_TARGET_UP});
 }
 
+TEST_F(TargetTableTest, IncarnationIsThatOfTheLastConnection) {
+  table_.SetMap(Map({Target(1, true)}));
+  EXPECT_EQ(infos_[0].incarnation, 0u);
+  table_.SetPath(0, 1, {}, 5);
+  EXPECT_EQ(infos_[0].incarnation, 5u);
+  table_.SetPath(0, 1, Error(EHOSTDOWN, "away"), 5);
+  table_.SetMap(Map({Target(1, true)}));
+  EXPECT_EQ(infos_[0].incarnation, 5u) << "known as long as the target is in the map";
+  table_.SetPath(0, 1, {}, 6);
+  EXPECT_EQ(infos_[0].incarnation, 6u);
+}
+
+TEST_F(TargetTableTest, ReportsCarryTheirAge) {
+  idl::TargetAddress target = Target(1, true);
+  table_.SetMap(Map({target}));
+  EXPECT_EQ(infos_[0].flags, 0u);
+  target.report_age_ms = 20;
+  target.device_latency_us = 300;
+  target.queue_depth = -1;
+  table_.SetMap(Map({target}));
+  EXPECT_EQ(infos_[0].flags, static_cast<uint32_t>(WEFT_TARGET_REPORTED));
+  EXPECT_EQ(infos_[0].report_age_ms, 20u);
+  EXPECT_EQ(infos_[0].device_latency_us, 300u);
+  EXPECT_EQ(infos_[0].queue_depth, 0u);
+}
+
 TEST_F(TargetTableTest, EveryQueueNeedsItsPath) {
   table_.SetMap(Map({Target(1, true)}));
-  table_.SetPath(0, 1, {});
-  table_.SetPath(1, 1, Error(EHOSTDOWN, "away"));
+  table_.SetPath(0, 1, {}, 1);
+  table_.SetPath(1, 1, Error(EHOSTDOWN, "away"), 1);
   EXPECT_EQ(infos_[0].state, uint32_t{WEFT_TARGET_DOWN});
-  table_.SetPath(1, 1, {});
+  table_.SetPath(1, 1, {}, 1);
   EXPECT_EQ(infos_[0].state, uint32_t{WEFT_TARGET_UP});
 }
 
@@ -66,6 +93,7 @@ TEST_F(TargetTableTest, OnlyChangesArePublished) {
   idl::TargetAddress loaded = Target(1, true);
   loaded.load = 5000;
   loaded.queue_depth = 7;
+  loaded.report_age_ms = 10;
   table_.SetMap(Map({loaded}));
   EXPECT_EQ(published_, 2);
   EXPECT_EQ(infos_[0].load, 1000u) << "clipped";
@@ -95,9 +123,9 @@ TEST_F(TargetTableTest, WaitForPath) {
   EXPECT_TRUE(table_.WaitForPath(milliseconds(0)).ok()) << "no targets, nothing to wait for";
   table_.SetMap(Map({Target(1, true), Target(2, true)}));
   EXPECT_EQ(table_.WaitForPath(milliseconds(1)).code(), ETIMEDOUT);
-  table_.SetPath(0, 1, Error(EACCES, "key"));
+  table_.SetPath(0, 1, Error(EACCES, "key"), 1);
   EXPECT_EQ(table_.WaitForPath(milliseconds(1)).code(), EACCES) << "the other one was not tried in time";
-  table_.SetPath(0, 2, {});
+  table_.SetPath(0, 2, {}, 1);
   EXPECT_TRUE(table_.WaitForPath(milliseconds(0)).ok()) << "one is enough";
 }
 

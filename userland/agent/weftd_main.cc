@@ -16,6 +16,7 @@
 #include "userland/agent/agent.h"
 #include "userland/agent/process.h"
 #include "userland/agent/settings.h"
+#include "userland/balancer/balancer.h"
 #include "userland/base/config.h"
 #include "userland/base/daemon.h"
 #include "userland/base/key.h"
@@ -38,8 +39,9 @@ struct CommandLine {
 po::options_description Options(CommandLine* line) {
   Settings& s = line->settings;
   po::options_description options("weftd: the weftfs agent of one cluster on this host");
-  options.add_options()("meta", po::value(&s.meta), "metadata server, HOST:PORT")("key", po::value(&s.key),
-                                                                                  "file with the cluster key")(
+  options.add_options()("meta", po::value(&s.meta), "metadata server, HOST:PORT")(
+      "key", po::value(&s.key), "file with the cluster key")("zone", po::value(&s.zone),
+                                                             "failure domain of this host, such as a rack")(
       "queues", po::value(&s.queues), "threads for block requests (default: one for each 4 CPUs)")(
       "pool", po::value(&line->pool), "size of the kernel's buffer pool, such as 64MiB (default: the kernel's choice)")(
       "depth", po::value(&s.depth), "unfinished requests, a power of two (default: the kernel's choice)")(
@@ -63,6 +65,7 @@ Result<Settings> Combine(const CommandLine& line) {
   const Settings& given = line.settings;
   if (Given(line.given, "meta")) settings.meta = given.meta;
   if (Given(line.given, "key")) settings.key = given.key;
+  if (Given(line.given, "zone")) settings.zone = given.zone;
   if (Given(line.given, "log-level")) settings.log_level = line.common.log_level;
   if (Given(line.given, "queues")) settings.queues = given.queues;
   if (Given(line.given, "depth")) settings.depth = given.depth;
@@ -89,6 +92,16 @@ void WaitForEither(int fd, int other_fd) {
   }
 }
 
+// After a reboot the kernel has its built-in policy only. The file system works with that: what cannot be
+// restored is said, and no reason to stay out of service.
+void RestoreBalancer() {
+  balancer::Sysfs sysfs;
+  std::unique_ptr<balancer::BpfHost> host = balancer::MakeBpfHost();
+  Result<balancer::Change> change = balancer::Balancer(*host, sysfs).Restore();
+  if (!change.ok()) return LogWarning("the chosen balancer policy is not in force: {}", change.status().message());
+  if (change->before != change->after) LogInfo("balancer: {} -> {}, as chosen", change->before, change->after);
+}
+
 Status Serve(const CommandLine& line, const Settings& settings, SignalWaiter* signals) {
   Result<Address> meta = ParseAddress(settings.meta, kMetaPort);
   if (!meta.ok()) return meta.status().Annotate("meta");
@@ -103,6 +116,7 @@ Status Serve(const CommandLine& line, const Settings& settings, SignalWaiter* si
                     .pool_bytes = settings.pool_bytes};
   options.meta = *meta;
   options.host = HostName();
+  options.zone = settings.zone;
   options.meta_connections = static_cast<size_t>(settings.meta_connections);
   options.spin = SpinTime(settings);
   options.detect = std::chrono::milliseconds(settings.detect_ms);
@@ -117,6 +131,7 @@ Status Serve(const CommandLine& line, const Settings& settings, SignalWaiter* si
   };
   auto agent = Agent::Attach(channel::RealDevice(), make_initiator, options);
   if (!agent.ok()) return agent.status();
+  RestoreBalancer();
   // Starting may wait for the metadata server for as long as it takes; a signal must get through.
   Status started;
   int started_fd = eventfd(0, EFD_CLOEXEC);

@@ -3,35 +3,68 @@
 
 #include <cerrno>
 
+#include "userland/balancer/policies.h"
+
 namespace weft::balancer {
 
 Result<Change> Balancer::Set(const std::string& policy) {
-  bool is_path = policy.find('/') != std::string::npos;
-  if (!is_path && FindPolicy(policy) == nullptr) {
-    return Error(ENOENT,
-                 "no balancer policy is named '{}'; there are {}; a BPF object of your own is named by its path, "
-                 "as in ./{}.bpf.o",
-                 policy, PolicyNames(), policy);
+  Result<Choice> choice = MakeChoice(policy);
+  if (!choice.ok()) return choice.status();
+  if (Result<BalancerState> loaded = sysfs_.Balancer(); !loaded.ok()) return loaded.status();
+  if (Status s = host_.Lock(); !s.ok()) return s;
+  Result<Change> change = Apply(*choice);
+  if (!change.ok()) return change;
+  bool detached_at_once = change->after == kBuiltinPolicy && choice->policy != kBuiltinPolicy;
+  if (detached_at_once) return change;
+  if (Status s = store_.Save(*choice); !s.ok()) {
+    return s.Annotate(fmt::format("policy {} is in force, but will not be after a reboot", change->after));
   }
+  return change;
+}
+
+Result<Change> Balancer::Restore() {
+  Result<Choice> choice = store_.Load();
+  if (choice.status().code() == ENOENT) return Change{};
+  if (!choice.ok()) return choice.status();
+  if (choice->policy == kBuiltinPolicy) return Change{};
+  if (Status s = host_.Lock(); !s.ok()) return s;
+  Result<BalancerState> state = sysfs_.Balancer();
+  if (!state.ok()) return state.status();
+  if (state->policy != kBuiltinPolicy) return Change{state->policy, state->policy};
+  std::string name = choice->policy.empty() ? choice->from : choice->policy;
+  if (host_.OpenPinned().ok()) {
+    return Error(EPROTO,
+                 "balancer policy {} was detached for illegal answers and stays so; `weftctl balancer set` chooses "
+                 "another one",
+                 name);
+  }
+  if (!choice->policy.empty() && FindPolicy(choice->policy) == nullptr) {
+    return Error(ENOENT, "balancer policy {}, which was chosen, does not ship any more; there are {}", name,
+                 PolicyNames());
+  }
+  return Apply(*choice);
+}
+
+Result<Change> Balancer::Apply(const Choice& choice) {
   Result<BalancerState> before = sysfs_.Balancer();
   if (!before.ok()) return before.status();
-  if (Status s = host_.Lock(); !s.ok()) return s;
-
-  if (policy == kBuiltinPolicy) {
+  if (choice.policy == kBuiltinPolicy) {
     if (Status s = Detach(before->policy); !s.ok()) return s;
   } else {
-    Result<std::unique_ptr<Program>> program = Load(policy);
+    Result<std::unique_ptr<Program>> program = Load(choice);
     if (!program.ok()) return program.status();
-    if (Status s = Attach(**program); !s.ok()) return s.Annotate("balancer policy " + policy);
+    if (Status s = Attach(**program); !s.ok()) {
+      return s.Annotate("balancer policy " + (choice.policy.empty() ? choice.from : choice.policy));
+    }
   }
   Result<BalancerState> after = sysfs_.Balancer();
   if (!after.ok()) return after.status();
   return Change{before->policy, after->policy};
 }
 
-Result<std::unique_ptr<Program>> Balancer::Load(const std::string& policy) {
-  if (policy.find('/') != std::string::npos) return host_.LoadFile(policy);
-  return host_.Load(*FindPolicy(policy));
+Result<std::unique_ptr<Program>> Balancer::Load(const Choice& choice) {
+  if (choice.policy.empty()) return host_.Load(choice.object, choice.from);
+  return host_.Load(FindPolicy(choice.policy)->object(), choice.policy);
 }
 
 Status Balancer::Attach(const Program& program) {

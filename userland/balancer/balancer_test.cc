@@ -9,6 +9,8 @@
 
 #include <gtest/gtest.h>
 
+#include "userland/balancer/policies.h"
+
 namespace weft::balancer {
 namespace {
 
@@ -89,9 +91,11 @@ class FakeHost : public BpfHost {
  public:
   explicit FakeHost(FakeKernel* kernel) : kernel_(kernel) {}
   Status Lock() override { return kernel_->lock_error; }
-  Result<std::unique_ptr<Program>> Load(const Policy& policy) override { return Make(std::string(policy.name)); }
-  Result<std::unique_ptr<Program>> LoadFile(const std::string& path) override {
-    return Make(std::filesystem::path(path).stem().stem());
+  Result<std::unique_ptr<Program>> Load(std::span<const std::byte> object, const std::string& name) override {
+    EXPECT_FALSE(object.empty());
+    if (!kernel_->load_error.ok()) return kernel_->load_error;
+    std::string policy = std::filesystem::path(name).stem().stem();
+    return std::unique_ptr<Program>(std::make_unique<FakeProgram>(kernel_, policy));
   }
   Result<std::unique_ptr<Link>> Attach(const Program& program) override {
     if (kernel_->active) return Status::Errno(EBUSY, "fake");
@@ -109,11 +113,6 @@ class FakeHost : public BpfHost {
   }
 
  private:
-  Result<std::unique_ptr<Program>> Make(std::string name) {
-    if (!kernel_->load_error.ok()) return kernel_->load_error;
-    return std::unique_ptr<Program>(std::make_unique<FakeProgram>(kernel_, std::move(name)));
-  }
-
   FakeKernel* kernel_;
 };
 
@@ -128,8 +127,22 @@ class BalancerTest : public testing::Test {
       testing::TempDir() + "balancer_test_" + testing::UnitTest::GetInstance()->current_test_info()->name();
   FakeKernel kernel{root};
   FakeHost host{&kernel};
+  // The path of an object of the user's own; its name is the file's.
+  std::string Object(const std::string& name) const {
+    std::string path = root + "/" + name + ".bpf.o";
+    std::ofstream(path) << "\177ELF of " << name;
+    return path;
+  }
+  // What a reboot leaves: the files.
+  void Reboot() {
+    kernel.pinned.reset();
+    kernel.active.reset();
+    kernel.Publish();
+  }
+
   Sysfs sysfs{root};
-  Balancer balancer{host, sysfs};
+  ChoiceStore store{root + "/choice"};
+  Balancer balancer{host, sysfs, store};
 };
 
 TEST_F(BalancerTest, AttachesAndPins) {
@@ -142,7 +155,7 @@ TEST_F(BalancerTest, AttachesAndPins) {
 }
 
 TEST_F(BalancerTest, SwapsAnAttachedPolicyInOneStep) {
-  ASSERT_TRUE(balancer.Set("./mine.bpf.o").ok());
+  ASSERT_TRUE(balancer.Set(Object("mine")).ok());
   auto link = kernel.active;
   Result<Change> change = balancer.Set("p2c_latency");
   ASSERT_TRUE(change.ok()) << change.status().message();
@@ -163,7 +176,7 @@ TEST_F(BalancerTest, RoundRobinDetaches) {
 }
 
 TEST_F(BalancerTest, ReplacesTheDeadLinkOfAFaultyPolicy) {
-  ASSERT_TRUE(balancer.Set("./garbage.bpf.o").ok());
+  ASSERT_TRUE(balancer.Set(Object("garbage")).ok());
   auto dead = kernel.active;
   kernel.Detach(dead);  // as the module does after too many faults
   ASSERT_EQ(kernel.pinned, dead);
@@ -175,7 +188,7 @@ TEST_F(BalancerTest, ReplacesTheDeadLinkOfAFaultyPolicy) {
 }
 
 TEST_F(BalancerTest, RoundRobinClearsADeadLink) {
-  ASSERT_TRUE(balancer.Set("./garbage.bpf.o").ok());
+  ASSERT_TRUE(balancer.Set(Object("garbage")).ok());
   kernel.Detach(kernel.active);
   ASSERT_TRUE(balancer.Set("round_robin").ok());
   EXPECT_FALSE(kernel.pinned);
@@ -196,7 +209,7 @@ TEST_F(BalancerTest, APolicyThatCannotBePinnedIsNotLeftAttached) {
 }
 
 TEST_F(BalancerTest, ARefusedPolicyLeavesTheOldOneInForce) {
-  ASSERT_TRUE(balancer.Set("./mine.bpf.o").ok());
+  ASSERT_TRUE(balancer.Set(Object("mine")).ok());
   kernel.load_error = Status(EINVAL, "R1 invalid mem access");
   Result<Change> change = balancer.Set("p2c_latency");
   EXPECT_EQ(change.status().message(), "R1 invalid mem access");
@@ -206,13 +219,120 @@ TEST_F(BalancerTest, ARefusedPolicyLeavesTheOldOneInForce) {
 TEST_F(BalancerTest, ErrorsNameTheThing) {
   Status unknown = balancer.Set("fastest").status();
   EXPECT_EQ(unknown.code(), ENOENT);
-  EXPECT_NE(unknown.message().find("round_robin, p2c_latency"), std::string::npos) << unknown.message();
+  EXPECT_NE(unknown.message().find("round_robin, least_inflight, p2c_latency"), std::string::npos) << unknown.message();
+  Status missing = balancer.Set("./nothing.bpf.o").status();
+  EXPECT_EQ(missing.message(), "balancer policy: ./nothing.bpf.o: No such file or directory");
   kernel.lock_error = Status(EPERM, "no bpffs");
   EXPECT_EQ(balancer.Set("p2c_latency").status().message(), "no bpffs");
   std::filesystem::remove_all(root);
   Status unloaded = balancer.Set("p2c_latency").status();
   EXPECT_EQ(unloaded.code(), ENODEV);
   EXPECT_NE(unloaded.message().find("modprobe weft"), std::string::npos) << unloaded.message();
+}
+
+TEST_F(BalancerTest, RestoresWhatWasChosen) {
+  Result<Change> never = balancer.Restore();
+  ASSERT_TRUE(never.ok()) << never.status().message();
+  EXPECT_EQ(never->after, never->before) << "nothing was chosen";
+  ASSERT_TRUE(balancer.Set("p2c_latency").ok());
+  Reboot();
+  Result<Change> change = balancer.Restore();
+  ASSERT_TRUE(change.ok()) << change.status().message();
+  EXPECT_EQ(change->before, "round_robin");
+  EXPECT_EQ(change->after, "p2c_latency");
+  EXPECT_EQ(kernel.pinned, kernel.active);
+  EXPECT_EQ(balancer.Restore()->before, "p2c_latency") << "it is in force already";
+}
+
+TEST_F(BalancerTest, RestoresAnObjectFromItsCopy) {
+  std::string path = Object("mine");
+  ASSERT_TRUE(balancer.Set(path).ok());
+  std::filesystem::remove(path);
+  Reboot();
+  Result<Change> change = balancer.Restore();
+  ASSERT_TRUE(change.ok()) << change.status().message();
+  EXPECT_EQ(change->after, "mine");
+}
+
+TEST_F(BalancerTest, TheBuiltinIsAChoiceToo) {
+  ASSERT_TRUE(balancer.Set("p2c_latency").ok());
+  ASSERT_TRUE(balancer.Set("round_robin").ok());
+  Reboot();
+  ASSERT_TRUE(balancer.Restore().ok());
+  EXPECT_FALSE(kernel.active);
+}
+
+TEST_F(BalancerTest, DoesNotRestoreAPolicyThatWasDetached) {
+  ASSERT_TRUE(balancer.Set(Object("garbage")).ok());
+  kernel.Detach(kernel.active);
+  Status status = balancer.Restore().status();
+  EXPECT_EQ(status.code(), EPROTO);
+  EXPECT_NE(status.message().find("garbage.bpf.o was detached for illegal answers"), std::string::npos);
+  EXPECT_FALSE(kernel.active);
+}
+
+TEST_F(BalancerTest, RestoreSaysWhyItCannot) {
+  ASSERT_TRUE(store.Save(Choice{.policy = "of_old", .object = {}, .from = {}}).ok());
+  EXPECT_EQ(balancer.Restore().status().code(), ENOENT);
+  ASSERT_TRUE(balancer.Set("p2c_latency").ok());
+  Reboot();
+  kernel.load_error = Status(EPERM, "loading BPF needs root");
+  EXPECT_EQ(balancer.Restore().status().code(), EPERM);
+  EXPECT_FALSE(kernel.active);
+}
+
+TEST_F(BalancerTest, APolicyThatIsRefusedIsNotChosen) {
+  ASSERT_TRUE(balancer.Set("p2c_latency").ok());
+  kernel.load_error = Status(EINVAL, "refused");
+  EXPECT_FALSE(balancer.Set(Object("mine")).ok());
+  EXPECT_EQ(store.Load()->policy, "p2c_latency");
+}
+
+TEST_F(BalancerTest, SaysWhenTheChoiceCannotBeKept) {
+  std::ofstream(root + "/choice") << "a file where the folder should be";
+  Status status = balancer.Set("p2c_latency").status();
+  EXPECT_FALSE(status.ok());
+  EXPECT_NE(status.message().find("is in force, but will not be after a reboot"), std::string::npos);
+  EXPECT_TRUE(kernel.active);
+}
+
+class ChoiceTest : public testing::Test {
+ protected:
+  ~ChoiceTest() override { std::filesystem::remove_all(dir); }
+  void Write(const std::string& name, const std::string& text) const {
+    std::filesystem::create_directories(dir);
+    std::ofstream(dir + "/" + name) << text;
+  }
+  std::string dir = testing::TempDir() + "choice_test_" + testing::UnitTest::GetInstance()->current_test_info()->name();
+  ChoiceStore store{dir};
+};
+
+TEST_F(ChoiceTest, KeepsOneObject) {
+  EXPECT_EQ(store.Load().status().code(), ENOENT);
+  for (int i = 1; i <= 2; ++i) {
+    Choice mine{.policy = {}, .object = std::vector<std::byte>(100, static_cast<std::byte>(i)), .from = "/a/b.bpf.o"};
+    ASSERT_TRUE(store.Save(mine).ok());
+    Result<Choice> loaded = store.Load();
+    ASSERT_TRUE(loaded.ok()) << loaded.status().message();
+    EXPECT_EQ(loaded->object, mine.object);
+    EXPECT_EQ(loaded->from, "/a/b.bpf.o");
+  }
+  auto files = std::distance(std::filesystem::directory_iterator(dir), {});
+  EXPECT_EQ(files, 2) << "the choice and the last object";
+  ASSERT_TRUE(store.Save(Choice{.policy = "weighted", .object = {}, .from = {}}).ok());
+  EXPECT_EQ(store.Load()->policy, "weighted");
+}
+
+TEST_F(ChoiceTest, RefusesADamagedFile) {
+  for (const char* text : {"", "policy = 3", "policy = 'a'\nobject = 'policy-1.bpf.o'", "polcy = 'a'",
+                           "object = '/etc/passwd'", "object = 'policy-/../../x.bpf.o'", "\xff\xfe"}) {
+    Write("choice.toml", text);
+    EXPECT_EQ(store.Load().status().code(), EINVAL) << text;
+  }
+  Write("choice.toml", "object = 'policy-1.bpf.o'");
+  EXPECT_EQ(store.Load().status().code(), ENOENT);
+  Write("policy-1.bpf.o", "");
+  EXPECT_EQ(store.Load().status().code(), EINVAL);
 }
 
 TEST(PoliciesTest, NamesFitTheKernelAndObjectsAreElf) {

@@ -5,10 +5,11 @@
 // thread at a time; processes exclude each other through Lock().
 #pragma once
 
+#include <cstddef>
 #include <memory>
+#include <span>
 #include <string>
 
-#include "userland/balancer/policies.h"
 #include "userland/base/status.h"
 
 namespace weft::balancer {
@@ -38,10 +39,9 @@ class BpfHost {
 
   // Makes bpffs usable (mounts it when nobody has) and keeps other processes out until this object dies.
   virtual Status Lock() = 0;
-  // EINVAL with the end of the verifier's log; EPERM; ENOENT, ESRCH: what the kernel or module lacks.
-  virtual Result<std::unique_ptr<Program>> Load(const Policy& policy) = 0;
-  // A user's own policy: an object file made from bpf/ as a template.
-  virtual Result<std::unique_ptr<Program>> LoadFile(const std::string& path) = 0;
+  // A policy as an ELF object; `name` is for errors. EINVAL with the end of the verifier's log; EPERM; ENOENT,
+  // ESRCH: what the kernel or module lacks.
+  virtual Result<std::unique_ptr<Program>> Load(std::span<const std::byte> object, const std::string& name) = 0;
   // EBUSY: a policy is attached already.
   virtual Result<std::unique_ptr<Link>> Attach(const Program& program) = 0;
   // ENOENT: nothing is pinned.

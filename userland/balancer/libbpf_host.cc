@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <filesystem>
 #include <string>
 
 #include "userland/balancer/bpf_host.h"
@@ -102,16 +103,11 @@ class LibbpfHost : public BpfHost {
     return {};
   }
 
-  Result<std::unique_ptr<Program>> Load(const Policy& policy) override {
-    LIBBPF_OPTS(bpf_object_open_opts, options, .object_name = policy.name.data());
-    std::span<const std::byte> bytes = policy.object();
+  Result<std::unique_ptr<Program>> Load(std::span<const std::byte> bytes, const std::string& name) override {
+    std::string short_name = std::filesystem::path(name).stem().stem();
+    LIBBPF_OPTS(bpf_object_open_opts, options, .object_name = short_name.c_str());
     LibbpfLog log;
-    return Load(bpf_object__open_mem(bytes.data(), bytes.size(), &options), std::string(policy.name), log);
-  }
-
-  Result<std::unique_ptr<Program>> LoadFile(const std::string& path) override {
-    LibbpfLog log;
-    return Load(bpf_object__open_file(path.c_str(), nullptr), path, log);
+    return Load(bpf_object__open_mem(bytes.data(), bytes.size(), &options), name, log);
   }
 
   Result<std::unique_ptr<Link>> Attach(const Program& program) override {

@@ -3,7 +3,10 @@
 
 #include <array>
 
+#include "bpf/least_inflight.skel.h"
+#include "bpf/local_first.skel.h"
 #include "bpf/p2c_latency.skel.h"
+#include "bpf/weighted.skel.h"
 
 namespace weft::balancer {
 namespace {
@@ -17,7 +20,11 @@ std::span<const std::byte> Object() {
 
 constexpr std::array kPolicies = {
     Policy{kBuiltinPolicy, "each copy in turn (built into the module)", nullptr},
+    Policy{"least_inflight", "the copy with the fewest requests of this host in hand", Object<least_inflight_bpf>},
     Policy{"p2c_latency", "the better of two random choices by latency and queue", Object<p2c_latency_bpf>},
+    Policy{"local_first", "a copy in this host's zone unless it is down or four times as slow",
+           Object<local_first_bpf>},
+    Policy{"weighted", "by chance, in proportion to the targets' weights", Object<weighted_bpf>},
 };
 
 }  // namespace

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// The policies that ship with weftfs. To add one: write bpf/NAME.bpf.c (p2c_latency is the template)
+// The policies that ship with weftfs. To add one: write bpf/NAME.bpf.c (bpf/template.bpf.c is the beginning)
 // and add one line to the table in policies.cc. Constant data; use from any thread.
 #pragma once
 

@@ -30,6 +30,14 @@ bool ParseNumber(std::string_view text, uint64_t* value) {
   return error == std::errc() && end == text.data() + text.size();
 }
 
+Result<std::string> ReadAll(const fs::path& path) {
+  errno = 0;
+  std::ifstream file(path);
+  std::string text((std::istreambuf_iterator<char>(file)), {});
+  if (!file) return Status::Errno(errno ? errno : EIO, path.string());
+  return text;
+}
+
 Result<uint64_t> ReadNumber(const fs::path& path) {
   Result<std::string> line = ReadLine(path);
   if (!line.ok()) return line.status();
@@ -78,6 +86,83 @@ Result<TargetCounters> ParseTargetStat(std::string_view line) {
   return target;
 }
 
+uint64_t LatencyCounts::PercentileNs(uint64_t percent) const {
+  uint64_t all = 0;
+  for (const Bucket& bucket : buckets_) all += bucket.count;
+  if (all == 0) return 0;
+  uint64_t wanted = std::max<uint64_t>((all * percent + 99) / 100, 1);
+  uint64_t end_ns = 0;
+  for (const Bucket& bucket : buckets_) {
+    if (bucket.end_ns != 0) end_ns = bucket.end_ns;
+    if (bucket.count >= wanted) break;
+    wanted -= bucket.count;
+  }
+  return end_ns;
+}
+
+Result<LatencyCounts> ParseLatencyCounts(std::string_view text) {
+  std::vector<LatencyCounts::Bucket> buckets;
+  while (!text.empty()) {
+    size_t end = std::min(text.find('\n'), text.size());
+    std::string_view line = text.substr(0, end);
+    text.remove_prefix(std::min(end + 1, text.size()));
+    std::vector<std::string_view> words = Words(line);
+    LatencyCounts::Bucket bucket = {};
+    if (words.size() != 2 || !ParseNumber(words[0], &bucket.end_ns) || !ParseNumber(words[1], &bucket.count)) {
+      return Error(EINVAL, "'{}' is not a latency and a count", line);
+    }
+    buckets.push_back(bucket);
+  }
+  return LatencyCounts(std::move(buckets));
+}
+
+namespace {
+
+// "weight zone flags"
+Status ParseLabel(std::string_view line, TargetCounters* target) {
+  uint64_t numbers[3] = {};
+  std::vector<std::string_view> words = Words(line);
+  bool valid = words.size() >= std::size(numbers);
+  for (size_t i = 0; valid && i < std::size(numbers); ++i) valid = ParseNumber(words[i], &numbers[i]);
+  if (!valid) return Error(EINVAL, "'{}' is not weight, zone and flags", line);
+  target->weight = static_cast<uint32_t>(numbers[0]);
+  target->zone = static_cast<uint32_t>(numbers[1]);
+  target->flags = static_cast<uint32_t>(numbers[2]);
+  return {};
+}
+
+Status ReadLatency(const fs::path& path, LatencyCounts* counts) {
+  Result<std::string> text = ReadAll(path);
+  if (!text.ok()) return text.status();
+  Result<LatencyCounts> parsed = ParseLatencyCounts(*text);
+  if (!parsed.ok()) return parsed.status().Annotate(path.string());
+  *counts = *std::move(parsed);
+  return {};
+}
+
+}  // namespace
+
+// Cluster and id are in the path, which the caller knows.
+Status Sysfs::ReadTarget(const std::string& dir, TargetCounters* target) const {
+  fs::path path = dir;
+  Result<std::string> line = ReadLine(path / "stat");
+  if (!line.ok()) return line.status();
+  Result<TargetCounters> stat = ParseTargetStat(*line);
+  if (!stat.ok()) return stat.status().Annotate((path / "stat").string());
+  stat->cluster = target->cluster;
+  stat->cluster_number = target->cluster_number;
+  stat->id = target->id;
+  *target = *std::move(stat);
+  Result<std::string> name = ReadLine(path / "name");
+  if (!name.ok()) return name.status();
+  target->name = *name;
+  Result<std::string> label = ReadLine(path / "label");
+  if (!label.ok()) return label.status();
+  if (Status s = ParseLabel(*label, target); !s.ok()) return s.Annotate((path / "label").string());
+  if (Status s = ReadLatency(path / "read_latency", &target->read_latency); !s.ok()) return s;
+  return ReadLatency(path / "write_latency", &target->write_latency);
+}
+
 Result<BalancerState> Sysfs::Balancer() const {
   fs::path dir = fs::path(root_) / "balancer";
   std::error_code error;
@@ -106,20 +191,18 @@ Result<std::vector<TargetCounters>> Sysfs::Targets() const {
   std::vector<TargetCounters> targets;
   for (const fs::path& cluster : List(root_, &error)) {
     std::error_code none;  // what is no cluster has no targets
+    Result<uint64_t> number = ReadNumber(cluster / "number");
     for (const fs::path& entry : List(cluster / "targets", &none)) {
       uint64_t id = 0;
       if (!ParseNumber(entry.filename().native(), &id)) continue;
-      Result<std::string> line = ReadLine(entry / "stat");
-      Result<std::string> name = ReadLine(entry / "name");
-      const Status& failed = line.ok() ? name.status() : line.status();
-      if (IsGone(failed)) continue;
-      if (!failed.ok()) return failed;
-      Result<TargetCounters> target = ParseTargetStat(*line);
-      if (!target.ok()) return target.status().Annotate((entry / "stat").string());
-      target->cluster = cluster.filename();
-      target->id = static_cast<uint32_t>(id);
-      target->name = *name;
-      targets.push_back(*std::move(target));
+      TargetCounters target;
+      target.cluster = cluster.filename();
+      target.cluster_number = static_cast<uint32_t>(number.ok() ? *number : 0);
+      target.id = static_cast<uint32_t>(id);
+      Status read = ReadTarget(entry, &target);
+      if (IsGone(read)) continue;
+      if (!read.ok()) return read;
+      targets.push_back(std::move(target));
     }
   }
   if (error) return Status::Errno(error.value(), root_);

@@ -48,6 +48,13 @@ class SysfsTest : public testing::Test {
     std::filesystem::create_directories(full.parent_path());
     std::ofstream(full) << text;
   }
+  void WriteTarget(const std::string& dir, const std::string& name, const std::string& stat) const {
+    Write(dir + "/name", name + "\n");
+    Write(dir + "/stat", stat + "\n");
+    Write(dir + "/label", "50 7 1\n");
+    Write(dir + "/read_latency", "4096 10\n5120 89\n0 1\n");
+    Write(dir + "/write_latency", "");
+  }
 
   std::string root = testing::TempDir() + "sysfs_test_" + testing::UnitTest::GetInstance()->current_test_info()->name();
   Sysfs sysfs{root};
@@ -73,11 +80,10 @@ TEST_F(SysfsTest, BalancerState) {
 TEST_F(SysfsTest, TargetsInOrderOfClusterAndId) {
   Write("balancer/policy", "round_robin\n");
   for (const char* id : {"10", "2"}) {
-    Write(std::string("weft/targets/") + id + "/name", std::string("t") + id + "\n");
-    Write(std::string("weft/targets/") + id + "/stat", "1 0 1 2 3 4 5 6\n");
+    WriteTarget(std::string("weft/targets/") + id, std::string("t") + id, "1 0 1 2 3 4 5 6");
   }
-  Write("alpha/targets/1/name", "t1\n");
-  Write("alpha/targets/1/stat", "2 0 1 2 3 4 5 6\n");
+  Write("weft/number", "3\n");
+  WriteTarget("alpha/targets/1", "t1", "2 0 1 2 3 4 5 6");
   std::filesystem::create_directories(root + "/weft/targets/3");  // on its way in or out
   Result<std::vector<TargetCounters>> targets = sysfs.Targets();
   ASSERT_TRUE(targets.ok()) << targets.status().message();
@@ -87,8 +93,28 @@ TEST_F(SysfsTest, TargetsInOrderOfClusterAndId) {
   EXPECT_EQ((*targets)[1].id, 2u);
   EXPECT_EQ((*targets)[1].name, "t2");
   EXPECT_EQ((*targets)[2].id, 10u);
+  EXPECT_EQ((*targets)[1].cluster_number, 3u);
+  EXPECT_EQ((*targets)[1].weight, 50u);
+  EXPECT_EQ((*targets)[1].zone, 7u);
+  EXPECT_EQ((*targets)[1].flags, 1u);
+  EXPECT_EQ((*targets)[1].read_latency.PercentileNs(50), 5120u);
+  EXPECT_EQ((*targets)[1].write_latency.PercentileNs(50), 0u);
   Write("weft/targets/2/stat", "garbage\n");
   EXPECT_NE(sysfs.Targets().status().message().find("/weft/targets/2/stat: 'garbage'"), std::string::npos);
+}
+
+TEST(LatencyCountsTest, Percentiles) {
+  Result<LatencyCounts> counts = ParseLatencyCounts("4096 50\n8192 49\n0 1\n");
+  ASSERT_TRUE(counts.ok()) << counts.status().message();
+  EXPECT_EQ(counts->PercentileNs(0), 4096u);
+  EXPECT_EQ(counts->PercentileNs(50), 4096u);
+  EXPECT_EQ(counts->PercentileNs(51), 8192u);
+  EXPECT_EQ(counts->PercentileNs(99), 8192u);
+  EXPECT_EQ(counts->PercentileNs(100), 8192u) << "what has no end is told by the last one that has";
+  EXPECT_EQ(LatencyCounts().PercentileNs(99), 0u);
+  for (const char* bad : {"4096", "x 1", "1 2 3", "\n", "1 -2"}) {
+    EXPECT_EQ(ParseLatencyCounts(bad).status().code(), EINVAL) << bad;
+  }
 }
 
 TEST(LastLinesTest, KeepsTheEnd) {

@@ -90,6 +90,15 @@ Status Channel::SetTargets(std::span<const weft_target_info> targets) {
   return {};
 }
 
+Status Channel::SetChunks(std::span<const weft_chunk> chunks) {
+  weft_ioc_chunks args = {};
+  args.chunks = reinterpret_cast<uintptr_t>(chunks.data());
+  args.count = static_cast<uint32_t>(chunks.size());
+  int err = device_->Ioctl(fd_, WEFT_IOC_CHUNKS, &args);
+  if (err < 0) return Status::Errno(-err, fmt::format("telling the kernel about {} chunks", chunks.size()));
+  return {};
+}
+
 Status Channel::Ready() {
   int err = device_->Ioctl(fd_, WEFT_IOC_READY, nullptr);
   if (err < 0) return Status::Errno(-err, "telling the kernel that the agent is ready");

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
 // The agent's end of /dev/weft for one cluster: attachment, buffer pool and queues. The kernel owns the
-// memory; it stays mapped as long as this object. Everything but SetTargets is for the thread that
-// starts the agent; SetTargets may be called from any thread.
+// memory; it stays mapped as long as this object. Everything but SetTargets and SetChunks is for the thread
+// that starts the agent; those two may be called from any thread.
 #pragma once
 
 #include <cstddef>
@@ -44,6 +44,8 @@ class Channel {
   Queue* queue(size_t index) const { return queues_[index].get(); }
 
   Status SetTargets(std::span<const weft_target_info> targets);
+  // At most WEFT_CHUNKS_PER_CALL. Any thread.
+  Status SetChunks(std::span<const weft_chunk> chunks);
   Status Ready();  // from here on requests flow
 
  private:

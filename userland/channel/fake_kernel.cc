@@ -55,6 +55,14 @@ int FakeKernel::Ioctl(int fd, unsigned long request, void* argument) {
       return 0;
     case WEFT_IOC_TARGETS:
       return TakeTargets(static_cast<weft_ioc_targets*>(argument));
+    case WEFT_IOC_CHUNKS: {
+      auto* args = static_cast<const weft_ioc_chunks*>(argument);
+      if (args->reserved != 0 || args->count > WEFT_CHUNKS_PER_CALL) return -EINVAL;
+      auto* chunks = reinterpret_cast<const weft_chunk*>(args->chunks);
+      chunks_.insert(chunks_.end(), chunks, chunks + args->count);
+      changed_.notify_all();
+      return 0;
+    }
     case WEFT_IOC_COMPLETE:
       return Consume(fd);
     default:
@@ -92,8 +100,8 @@ int FakeKernel::TakeTargets(const weft_ioc_targets* args) {
   auto* infos = reinterpret_cast<const weft_target_info*>(args->targets);
   for (uint32_t i = 0; i < args->count; ++i) {
     const weft_target_info& info = infos[i];
-    if (info.id == 0 || (info.state != WEFT_TARGET_UP && info.state != WEFT_TARGET_DOWN) || info.reserved != 0 ||
-        memchr(info.name, 0, sizeof info.name) == nullptr) {
+    if (info.id == 0 || (info.state != WEFT_TARGET_UP && info.state != WEFT_TARGET_DOWN) || info.reserved0 != 0 ||
+        info.reserved1 != 0 || memchr(info.name, 0, sizeof info.name) == nullptr) {
       return -EINVAL;
     }
   }
@@ -205,11 +213,17 @@ bool FakeKernel::WaitTargets(size_t count, uint32_t state, std::chrono::millisec
   });
 }
 
+bool FakeKernel::WaitChunks(size_t count, std::chrono::milliseconds timeout) {
+  std::unique_lock lock(mutex_);
+  return changed_.wait_for(lock, timeout, [&] { return chunks_.size() >= count; });
+}
+
 size_t FakeKernel::bad_completions() const { return std::lock_guard(mutex_), bad_completions_; }
 size_t FakeKernel::wakeups() const { return std::lock_guard(mutex_), wakeups_; }
 size_t FakeKernel::complete_calls() const { return std::lock_guard(mutex_), complete_calls_; }
 bool FakeKernel::ready() const { return std::lock_guard(mutex_), ready_; }
 std::vector<weft_target_info> FakeKernel::targets() const { return std::lock_guard(mutex_), targets_; }
+std::vector<weft_chunk> FakeKernel::chunks() const { return std::lock_guard(mutex_), chunks_; }
 size_t FakeKernel::open_fds() const { return std::lock_guard(mutex_), fds_.size(); }
 
 }  // namespace weft::channel

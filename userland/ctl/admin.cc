@@ -7,6 +7,8 @@
 namespace weft::ctl {
 namespace {
 
+constexpr int kFsckMs = 24 * 3'600'000;
+
 Status WithHint(const Status& status) {
   if (!IsConnectionError(status)) return status;
   return Error(status.code(), "{}; is weft-meta running there? Name another server with --meta HOST:PORT or WEFT_META",
@@ -26,18 +28,41 @@ class ThriftAdmin : public Admin {
   Result<idl::PoolStatus> PoolStatus() override {
     return Ask<idl::PoolStatus>([](auto& service, auto& reply) { service.poolStatus(reply); });
   }
+  Result<idl::PoolStatus> SetPool(const idl::PoolSettings& settings) override {
+    return Ask<idl::PoolStatus>([&](auto& service, auto& reply) { service.setPool(reply, settings); });
+  }
+  Result<idl::PoolStatus> AddTarget(const std::string& name) override {
+    return Ask<idl::PoolStatus>([&](auto& service, auto& reply) { service.addTarget(reply, name); });
+  }
+  Result<idl::PoolStatus> DrainTarget(const std::string& name, bool cancel) override {
+    return Ask<idl::PoolStatus>([&](auto& service, auto& reply) { service.drainTarget(reply, name, cancel); });
+  }
+  Result<idl::PoolStatus> RemoveTarget(const std::string& name, bool lost) override {
+    return Ask<idl::PoolStatus>([&](auto& service, auto& reply) { service.removeTarget(reply, name, lost); });
+  }
+  Result<idl::PoolStatus> Rebalance(bool stop) override {
+    return Ask<idl::PoolStatus>([&](auto& service, auto& reply) { service.rebalance(reply, stop); });
+  }
+  Result<idl::PoolStatus> Scrub(bool stop) override {
+    return Ask<idl::PoolStatus>([&](auto& service, auto& reply) { service.scrub(reply, stop); });
+  }
+  Result<idl::FsckReport> Fsck(const idl::FsckArgs& args) override {
+    return Ask<idl::FsckReport>([&](auto& service, auto& reply) { service.fsck(reply, args); }, kFsckMs);
+  }
   Status EvictSession(int64_t session) override {
     return WithHint(client_.Call([&](idl::AdminServiceClient& service) { service.evictSession(session); }));
   }
 
  private:
   template <typename Reply, typename F>
-  Result<Reply> Ask(F&& call) {
-    Result<Reply> reply = client_.Call([&](idl::AdminServiceClient& service) {
-      Reply answer;
-      call(service, answer);
-      return answer;
-    });
+  Result<Reply> Ask(F&& call, int reply_ms = 0) {
+    Result<Reply> reply = client_.Call(
+        [&](idl::AdminServiceClient& service) {
+          Reply answer;
+          call(service, answer);
+          return answer;
+        },
+        reply_ms);
     if (!reply.ok()) return WithHint(reply.status());
     return reply;
   }

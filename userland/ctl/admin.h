@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 
 #include "thrift-gen/admin_types.h"
 #include "userland/base/address.h"
@@ -21,7 +22,15 @@ class Admin {
   virtual Result<idl::Version> Version() = 0;
   virtual Result<idl::PoolStatus> CreatePool(const idl::CreatePoolArgs& args) = 0;
   virtual Result<idl::PoolStatus> PoolStatus() = 0;
+  virtual Result<idl::PoolStatus> SetPool(const idl::PoolSettings& settings) = 0;
   virtual Status EvictSession(int64_t session) = 0;
+  virtual Result<idl::PoolStatus> AddTarget(const std::string& name) = 0;
+  virtual Result<idl::PoolStatus> DrainTarget(const std::string& name, bool cancel) = 0;
+  virtual Result<idl::PoolStatus> RemoveTarget(const std::string& name, bool lost) = 0;
+  virtual Result<idl::PoolStatus> Rebalance(bool stop) = 0;
+  virtual Result<idl::PoolStatus> Scrub(bool stop) = 0;
+  // Takes as long as the metadata is large.
+  virtual Result<idl::FsckReport> Fsck(const idl::FsckArgs& args) = 0;
 };
 
 // Connects with the first call.

@@ -16,11 +16,22 @@ namespace {
 
 using testing::HasSubstr;
 
-class FakeService : public idl::AdminServiceIf {
+class FakeService : public idl::AdminServiceNull {
  public:
   void version(idl::Version& reply) override { reply.software = "9.8.7"; }
   void createPool(idl::PoolStatus& reply, const idl::CreatePoolArgs& params) override { reply.copies = params.copies; }
   void poolStatus(idl::PoolStatus& reply) override { reply.cluster = "lab"; }
+  void setPool(idl::PoolStatus& reply, const idl::PoolSettings& settings) override { reply.copies = settings.copies; }
+  void addTarget(idl::PoolStatus& reply, const std::string& name) override { reply.cluster = "add " + name; }
+  void drainTarget(idl::PoolStatus& reply, const std::string& name, bool cancel) override {
+    reply.cluster = fmt::format("drain {} {}", name, cancel);
+  }
+  void removeTarget(idl::PoolStatus& reply, const std::string& name, bool lost) override {
+    reply.cluster = fmt::format("remove {} {}", name, lost);
+  }
+  void rebalance(idl::PoolStatus& reply, bool stop) override { reply.cluster = fmt::format("rebalance {}", stop); }
+  void scrub(idl::PoolStatus& reply, bool stop) override { reply.cluster = fmt::format("scrub {}", stop); }
+  void fsck(idl::FsckReport& reply, const idl::FsckArgs& params) override { reply.inodes = params.repair ? 2 : 1; }
   void evictSession(int64_t session) override {
     idl::ServiceError error;
     error.code = ENOENT;
@@ -51,6 +62,17 @@ TEST_F(AdminTest, CallsReachTheService) {
   idl::CreatePoolArgs args;
   args.copies = 3;
   EXPECT_EQ(admin->CreatePool(args)->copies, 3);
+  idl::PoolSettings settings;
+  settings.__set_copies(4);
+  EXPECT_EQ(admin->SetPool(settings)->copies, 4);
+  EXPECT_EQ(admin->AddTarget("t1")->cluster, "add t1");
+  EXPECT_EQ(admin->DrainTarget("t1", true)->cluster, "drain t1 true");
+  EXPECT_EQ(admin->RemoveTarget("t1", true)->cluster, "remove t1 true");
+  EXPECT_EQ(admin->Rebalance(true)->cluster, "rebalance true");
+  EXPECT_EQ(admin->Scrub(false)->cluster, "scrub false");
+  idl::FsckArgs fsck;
+  fsck.repair = true;
+  EXPECT_EQ(admin->Fsck(fsck)->inodes, 2);
   Status evicted = admin->EvictSession(5);
   EXPECT_EQ(evicted.code(), ENOENT);
   EXPECT_EQ(evicted.message(), "no session 5") << "the service's own words, without a hint";

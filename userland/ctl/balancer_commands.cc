@@ -10,6 +10,7 @@
 #include "userland/balancer/policies.h"
 #include "userland/ctl/balancer_view.h"
 #include "userland/ctl/command.h"
+#include "userland/ctl/simulate_commands.h"
 
 namespace weft::ctl {
 namespace {
@@ -38,7 +39,8 @@ Status Show(const Context& context, const po::variables_map&) {
 Status Set(const Context& context, const po::variables_map& vm) {
   std::string policy = Command::Argument(vm);
   std::unique_ptr<balancer::BpfHost> host = context.world.make_bpf_host();
-  Result<balancer::Change> change = balancer::Balancer(*host, context.world.sysfs).Set(policy);
+  Result<balancer::Change> change =
+      balancer::Balancer(*host, context.world.sysfs, balancer::ChoiceStore(context.world.balancer_dir)).Set(policy);
   if (!change.ok()) return change.status();
   if (change->after == balancer::kBuiltinPolicy && policy != balancer::kBuiltinPolicy) {
     return Error(EPROTO, "policy {} was attached, and detached at once for illegal answers; the kernel log has more",
@@ -62,6 +64,10 @@ constexpr std::array kCommands = {
     Command{"balancer set", "POLICY", "swap the policy under load: a name from the list, or ./MINE.bpf.o", nullptr,
             Set},
     Command{"balancer stats", "", "requests, bytes and latency of each target", nullptr, Stats},
+    Command{"balancer simulate", "TRACE POLICY...", "what a policy would make of a trace, without loading it",
+            AddSimulateOptions, Simulate},
+    Command{"trace record", "FILE", "write down this host's block requests, for balancer simulate", AddRecordOptions,
+            RecordTrace},
 };
 
 }  // namespace

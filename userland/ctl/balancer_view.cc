@@ -61,11 +61,19 @@ std::string CountersText(const std::vector<balancer::TargetCounters>& targets) {
                {"READ", Table::kRight},
                {"WRITTEN", Table::kRight},
                {"ERRORS", Table::kRight},
-               {"READ LATENCY", Table::kRight}});
+               {"READ p50", Table::kRight},
+               {"p99", Table::kRight},
+               {"WRITE p50", Table::kRight},
+               {"p99", Table::kRight}});
+  auto percentile = [](const balancer::LatencyCounts& counts, uint64_t percent) {
+    uint64_t ns = counts.PercentileNs(percent);
+    return ns > 0 ? FormatLatency(ns) : "";
+  };
   for (const balancer::TargetCounters& t : targets) {
     table.Add({t.cluster, std::to_string(t.id), t.name, t.up ? "up" : "down", std::to_string(t.inflight),
                std::to_string(t.reads), std::to_string(t.writes), FormatBytes(t.read_bytes), FormatBytes(t.write_bytes),
-               std::to_string(t.errors), t.ewma_latency_ns > 0 ? FormatLatency(t.ewma_latency_ns) : ""});
+               std::to_string(t.errors), percentile(t.read_latency, 50), percentile(t.read_latency, 99),
+               percentile(t.write_latency, 50), percentile(t.write_latency, 99)});
   }
   return table.ToString();
 }
@@ -83,7 +91,13 @@ Json CountersJson(const std::vector<balancer::TargetCounters>& targets) {
                     {"read_bytes", t.read_bytes},
                     {"write_bytes", t.write_bytes},
                     {"errors", t.errors},
-                    {"ewma_latency_ns", t.ewma_latency_ns}});
+                    {"weight", t.weight},
+                    {"zone", t.zone},
+                    {"ewma_latency_ns", t.ewma_latency_ns},
+                    {"read_p50_ns", t.read_latency.PercentileNs(50)},
+                    {"read_p99_ns", t.read_latency.PercentileNs(99)},
+                    {"write_p50_ns", t.write_latency.PercentileNs(50)},
+                    {"write_p99_ns", t.write_latency.PercentileNs(99)}});
   }
   return list;
 }

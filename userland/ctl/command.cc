@@ -18,11 +18,12 @@ namespace po = boost::program_options;
 constexpr int kExitError = 1;
 constexpr int kExitUsage = 2;
 constexpr int kStyle = po::command_line_style::default_style & ~po::command_line_style::allow_guessing;
-constexpr const char* kArgument = "argument";  // internal name of a command's argument
+constexpr const char* kArguments = "arguments";  // internal name of a command's arguments
 
 std::vector<const Command*> AllCommands() {
   std::vector<const Command*> all;
-  for (std::span<const Command> group : {PoolCommands(), BalancerCommands(), HostCommands()}) {
+  for (std::span<const Command> group : {PoolCommands(), TargetCommands(), SessionCommands(), CopiesCommands(),
+                                         FsckCommands(), BalancerCommands(), HostCommands()}) {
     for (const Command& command : group) all.push_back(&command);
   }
   return all;
@@ -30,7 +31,7 @@ std::vector<const Command*> AllCommands() {
 
 std::string Synopsis(const Command& command) {
   std::string text(command.words);
-  if (!command.argument.empty()) text += fmt::format(" {}", command.argument);
+  if (!command.arguments.empty()) text += fmt::format(" {}", command.arguments);
   return text;
 }
 
@@ -103,25 +104,28 @@ Result<const Command*> TakeCommand(std::vector<std::string>* rest) {
                group);
 }
 
-Status ParseCommandOptions(const Command& command, const std::vector<std::string>& rest, po::variables_map* vm) {
-  po::options_description options = OptionsOf(command);
-  po::options_description hidden;
-  hidden.add_options()(kArgument, po::value<std::vector<std::string>>());
-  po::options_description all;
-  all.add(options).add(hidden);
-  po::positional_options_description positional;
-  positional.add(kArgument, -1);
-  po::store(po::command_line_parser(rest).options(all).positional(positional).style(kStyle).run(), *vm);
-  po::notify(*vm);
-
-  std::vector<std::string> arguments;
-  if (vm->count(kArgument) > 0) arguments = (*vm)[kArgument].as<std::vector<std::string>>();
-  size_t wanted = command.argument.empty() ? 0 : 1;
-  if (arguments.size() < wanted) return Error(EINVAL, "'{}' needs its argument {}", command.words, command.argument);
-  if (arguments.size() > wanted) {
+Status CheckArguments(const Command& command, const std::vector<std::string>& arguments) {
+  size_t wanted = command.arguments.empty() ? 0 : 1 + std::ranges::count(command.arguments, ' ');
+  if (arguments.size() < wanted) {
+    return Error(EINVAL, "'{}' needs its argument{} {}", command.words, wanted == 1 ? "" : "s", command.arguments);
+  }
+  if (arguments.size() > wanted && !command.arguments.ends_with("...")) {
     return Error(EINVAL, "'{}' is one argument too many for '{}'", arguments[wanted], command.words);
   }
   return {};
+}
+
+Status ParseCommandOptions(const Command& command, const std::vector<std::string>& rest, po::variables_map* vm) {
+  po::options_description options = OptionsOf(command);
+  po::options_description hidden;
+  hidden.add_options()(kArguments, po::value<std::vector<std::string>>());
+  po::options_description all;
+  all.add(options).add(hidden);
+  po::positional_options_description positional;
+  positional.add(kArguments, -1);
+  po::store(po::command_line_parser(rest).options(all).positional(positional).style(kStyle).run(), *vm);
+  po::notify(*vm);
+  return CheckArguments(command, Command::Arguments(*vm));
 }
 
 Result<Invocation> Parse(const std::vector<std::string>& args) {
@@ -188,9 +192,12 @@ void Context::Print(const std::string& text, const nlohmann::ordered_json& as_js
   }
 }
 
-std::string Command::Argument(const po::variables_map& vm) {
-  return vm[kArgument].as<std::vector<std::string>>().front();
+std::vector<std::string> Command::Arguments(const po::variables_map& vm) {
+  if (vm.count(kArguments) == 0) return {};
+  return vm[kArguments].as<std::vector<std::string>>();
 }
+
+std::string Command::Argument(const po::variables_map& vm) { return Arguments(vm).front(); }
 
 int RunWeftctl(const std::vector<std::string>& args, World& world) {
   Result<Invocation> invocation = Parse(args);

@@ -16,9 +16,14 @@
 #include <nlohmann/json_fwd.hpp>
 
 #include "userland/balancer/bpf_host.h"
+#include "userland/balancer/choice.h"
 #include "userland/balancer/sysfs.h"
+#include "userland/balancer/trace_recorder.h"
 #include "userland/base/status.h"
 #include "userland/ctl/admin.h"
+#include "userland/ctl/file_copies.h"
+#include "userland/ctl/wait_clock.h"
+#include "userland/meta/fsck_run.h"
 
 namespace weft::ctl {
 
@@ -30,7 +35,14 @@ struct World {
   std::string settings_dir = "/etc/weft";  // holds CLUSTER.toml, which weftd and mount.weft read
   std::function<std::unique_ptr<Admin>(const Address&)> make_admin = MakeAdmin;
   std::function<std::unique_ptr<balancer::BpfHost>()> make_bpf_host = balancer::MakeBpfHost;
+  std::function<std::unique_ptr<balancer::TraceSource>()> make_trace_source = balancer::MakeTraceSource;
   balancer::Sysfs sysfs{};
+  std::string balancer_dir = balancer::kChoiceDir;  // keeps the policy that was chosen
+  std::function<Result<uint32_t>(const std::string& path)> get_copies = GetFileCopies;
+  std::function<Status(const std::string& path, uint32_t copies)> set_copies = SetFileCopies;
+  std::function<Result<idl::FsckReport>(const std::string& data, bool repair)> fsck_offline =
+      [](const std::string& data, bool repair) { return FsckOffline(data, repair); };
+  WaitClock clock{};
 };
 
 struct Context {
@@ -44,17 +56,23 @@ struct Context {
 };
 
 struct Command {
-  std::string_view words;     // "pool create"
-  std::string_view argument;  // name of its one argument, which is mandatory; empty: takes none
+  std::string_view words;  // "pool create"
+  // Names of its arguments, all of them mandatory: "N PATH...", where "..." is one or more. Empty: takes none.
+  std::string_view arguments;
   std::string_view summary;
   void (*add_options)(boost::program_options::options_description_easy_init options);  // null: none
   Status (*run)(const Context& context, const boost::program_options::variables_map& vm);
 
-  // The argument of a command that has one.
+  // The arguments that were given, as many as the command takes; the first of them.
+  static std::vector<std::string> Arguments(const boost::program_options::variables_map& vm);
   static std::string Argument(const boost::program_options::variables_map& vm);
 };
 
 std::span<const Command> PoolCommands();
+std::span<const Command> TargetCommands();
+std::span<const Command> SessionCommands();
+std::span<const Command> CopiesCommands();
+std::span<const Command> FsckCommands();
 std::span<const Command> BalancerCommands();
 std::span<const Command> HostCommands();
 

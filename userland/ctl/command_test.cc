@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <sstream>
 
 #include <gmock/gmock.h>
@@ -22,7 +23,11 @@ struct FakeServer {
   Status error;
   idl::PoolStatus pool;
   idl::CreatePoolArgs created;
+  idl::PoolSettings settings;
+  idl::FsckReport fsck;
   int64_t evicted = 0;
+  std::vector<std::string> calls;       // of the other calls that change something
+  std::function<void()> asked = [] {};  // with every PoolStatus
 };
 
 class FakeAdmin : public Admin {
@@ -42,7 +47,26 @@ class FakeAdmin : public Admin {
   }
   Result<idl::PoolStatus> PoolStatus() override {
     if (!server_->error.ok()) return server_->error;
+    server_->asked();
     return server_->pool;
+  }
+  Result<idl::PoolStatus> SetPool(const idl::PoolSettings& settings) override {
+    server_->settings = settings;
+    return PoolStatus();
+  }
+  Result<idl::PoolStatus> AddTarget(const std::string& name) override { return Note("add " + name); }
+  Result<idl::PoolStatus> DrainTarget(const std::string& name, bool cancel) override {
+    return Note((cancel ? "cancel drain " : "drain ") + name);
+  }
+  Result<idl::PoolStatus> RemoveTarget(const std::string& name, bool lost) override {
+    return Note((lost ? "remove lost " : "remove ") + name);
+  }
+  Result<idl::PoolStatus> Rebalance(bool stop) override { return Note(stop ? "stop rebalance" : "rebalance"); }
+  Result<idl::PoolStatus> Scrub(bool stop) override { return Note(stop ? "stop scrub" : "scrub"); }
+  Result<idl::FsckReport> Fsck(const idl::FsckArgs& args) override {
+    server_->calls.push_back(args.repair ? "fsck repair" : "fsck");
+    if (!server_->error.ok()) return server_->error;
+    return server_->fsck;
   }
   Status EvictSession(int64_t session) override {
     server_->evicted = session;
@@ -50,6 +74,10 @@ class FakeAdmin : public Admin {
   }
 
  private:
+  Result<idl::PoolStatus> Note(std::string call) {
+    server_->calls.push_back(std::move(call));
+    return PoolStatus();
+  }
   FakeServer* server_;
 };
 
@@ -57,10 +85,9 @@ class FakeAdmin : public Admin {
 class RefusingHost : public balancer::BpfHost {
  public:
   Status Lock() override { return {}; }
-  Result<std::unique_ptr<balancer::Program>> Load(const balancer::Policy&) override {
-    return Status(EINVAL, "balancer policy p2c_latency: refused\n  R1 invalid mem access");
+  Result<std::unique_ptr<balancer::Program>> Load(std::span<const std::byte>, const std::string& name) override {
+    return Status(EINVAL, "balancer policy " + name + ": refused\n  R1 invalid mem access");
   }
-  Result<std::unique_ptr<balancer::Program>> LoadFile(const std::string& path) override { return Status(ENOENT, path); }
   Result<std::unique_ptr<balancer::Link>> Attach(const balancer::Program&) override { return Status(EBUSY, "fake"); }
   Result<std::unique_ptr<balancer::Link>> OpenPinned() override { return Status(ENOENT, "fake"); }
   Status Unpin() override { return {}; }
@@ -93,8 +120,19 @@ class CommandTest : public testing::Test {
 
   std::string root =
       testing::TempDir() + "command_test_" + testing::UnitTest::GetInstance()->current_test_info()->name();
+  idl::TargetInfo& AddTarget(const std::string& name, bool joined = true) {
+    idl::TargetInfo& target = server.pool.targets.emplace_back();
+    target.id = static_cast<int>(server.pool.targets.size());
+    target.name = name;
+    target.up = true;
+    target.joined = joined;
+    return target;
+  }
+
   std::ostringstream out, err;
   FakeServer server;
+  int64_t now_ms = 0;
+  std::map<std::string, uint32_t> copies;  // of files, by path
   World world{.out = out,
               .err = err,
               .meta = "",
@@ -105,17 +143,36 @@ class CommandTest : public testing::Test {
                     return std::make_unique<FakeAdmin>(&server);
                   },
               .make_bpf_host = [] { return std::make_unique<RefusingHost>(); },
-              .sysfs = balancer::Sysfs(root)};
+              .sysfs = balancer::Sysfs(root),
+              .balancer_dir = root + "/chosen",
+              .get_copies = [this](const std::string& path) -> Result<uint32_t> {
+                if (!copies.contains(path)) return Error(ENOTTY, "{}: not weft", path);
+                return copies[path];
+              },
+              .set_copies = [this](const std::string& path, uint32_t n) -> Status {
+                if (path.ends_with("foreign")) return Error(ENOTTY, "{}: not weft", path);
+                copies[path] = n;
+                return {};
+              },
+              .fsck_offline = [this](const std::string& data, bool repair) -> Result<idl::FsckReport> {
+                server.calls.push_back((repair ? "repair " : "check ") + data);
+                return server.fsck;
+              },
+              .clock = {.now_ms = [this] { return now_ms; }, .sleep = [this](int64_t ms) { now_ms += ms; }}};
 };
 
 TEST_F(CommandTest, MistakesOnTheCommandLineExitWith2AndNameThem) {
   const std::pair<std::vector<std::string>, std::string> kMistakes[] = {
       {{}, "which command?"},
       {{"pol"}, "there is no command 'pol'"},
-      {{"pool"}, "'pool' must be followed by one of: create, status"},
+      {{"pool"}, "'pool' must be followed by one of: create, status, set"},
       {{"pool", "crate"}, "'pool crate' is no command"},
       {{"session", "evict"}, "'session evict' needs its argument ID"},
       {{"session", "evict", "1", "2"}, "'2' is one argument too many for 'session evict'"},
+      {{"set", "copies"}, "'set copies' needs its arguments N PATH..."},
+      {{"set", "copies", "2"}, "'set copies' needs its arguments N PATH..."},
+      {{"get", "copies"}, "'get copies' needs its argument PATH..."},
+      {{"pool", "set"}, "'pool set' needs its argument KEY=VALUE..."},
       {{"pool", "status", "now"}, "'now' is one argument too many"},
       {{"pool", "status", "--copies", "2"}, "--copies"},
       {{"pool", "create", "--copies", "two"}, "'two'"},
@@ -204,16 +261,198 @@ TEST_F(CommandTest, SessionEvict) {
   }
 }
 
+TEST_F(CommandTest, PoolCreateWaitsUntilTheTargetsServe) {
+  AddTarget("t1");
+  AddTarget("t2", false);
+  AddTarget("spare", false).id = 0;
+  server.asked = [this] {
+    if (now_ms >= 3000) server.pool.targets[1].joined = true;
+  };
+  EXPECT_EQ(Run({"pool", "create"}), 0) << err.str();
+  EXPECT_GE(now_ms, 3000);
+  EXPECT_LT(now_ms, 4000);
+}
+
+TEST_F(CommandTest, TargetsThatDoNotJoinAreNamedAfterTenSeconds) {
+  AddTarget("t1", false);
+  AddTarget("t2");
+  EXPECT_EQ(Run({"pool", "create"}), 1);
+  EXPECT_THAT(err.str(), HasSubstr("t1 into the pool, but after 10 s it does not serve"));
+  EXPECT_EQ(now_ms, 10'000);
+}
+
+TEST_F(CommandTest, PoolSet) {
+  EXPECT_EQ(Run({"pool", "set", "copies=3", "resync-rate=100 MiB", "scrub-rate=0", "scrub-interval=7d"}), 0);
+  EXPECT_EQ(server.settings.copies, 3);
+  EXPECT_EQ(server.settings.resync_bytes_per_s, 100 << 20);
+  EXPECT_EQ(server.settings.scrub_bytes_per_s, 0);
+  EXPECT_EQ(server.settings.scrub_interval_s, 7 * 86400);
+  EXPECT_EQ(Run({"pool", "set", "resync-rate=2GiB/s"}), 0);
+  EXPECT_EQ(server.settings.resync_bytes_per_s, 2ll << 30);
+  EXPECT_FALSE(server.settings.__isset.copies) << "what is not named stays";
+  EXPECT_FALSE(server.settings.__isset.scrub_bytes_per_s);
+}
+
+TEST_F(CommandTest, PoolSetNamesTheWordThatIsWrong) {
+  const std::pair<const char*, const char*> kMistakes[] = {
+      {"copies", "'copies' is not KEY=VALUE"},
+      {"copies=0", "copies: '0' is not 1 to 4"},
+      {"copies=5", "copies: '5' is not 1 to 4"},
+      {"copies=2x", "'2x'"},
+      {"colour=red", "the pool has no setting 'colour'; there are copies, resync-rate"},
+      {"resync-rate=fast", "resync-rate: 'fast' is not a size"},
+      {"scrub-rate=-1", "scrub-rate: '-1'"},
+      {"scrub-interval=1week", "scrub-interval: '1week' is not a duration"},
+      {"scrub-interval=100000000d", "scrub-interval"},
+  };
+  for (const auto& [word, message] : kMistakes) {
+    server.settings = {};
+    EXPECT_EQ(Run({"pool", "set", "scrub-rate=1", word}), 1) << word;
+    EXPECT_THAT(err.str(), HasSubstr(message));
+    EXPECT_EQ(server.settings, idl::PoolSettings()) << "nothing was sent";
+  }
+}
+
+TEST_F(CommandTest, TargetsComeAndGo) {
+  AddTarget("t1").used_bytes = 3 << 20;
+  EXPECT_EQ(RunJson({"target", "show", "t1"})["used_bytes"], 3 << 20);
+  EXPECT_EQ(Run({"target", "show", "t2"}), 1);
+  EXPECT_THAT(err.str(), HasSubstr("no target is named 't2'"));
+  EXPECT_EQ(Run({"target", "add", "t1"}), 0);
+  EXPECT_EQ(Run({"target", "drain", "t1"}), 0);
+  EXPECT_THAT(out.str(), HasSubstr("3.0 MiB move away"));
+  EXPECT_EQ(Run({"target", "drain", "t1", "--cancel"}), 0);
+  EXPECT_EQ(Run({"target", "remove", "t1"}), 0);
+  EXPECT_EQ(RunJson({"target", "remove", "--lost", "t1"})["removed"], "t1");
+  EXPECT_EQ(server.calls,
+            (std::vector<std::string>{"add t1", "drain t1", "cancel drain t1", "remove t1", "remove lost t1"}));
+  server.error = Status(EBUSY, "target t1 holds 3 chunks");
+  EXPECT_EQ(Run({"target", "remove", "t1"}), 1);
+  EXPECT_EQ(err.str(), "weftctl: target t1 holds 3 chunks\n");
+}
+
+TEST_F(CommandTest, RemovingTheLastCopySaysSo) {
+  server.pool.chunks_lost = 2;
+  EXPECT_EQ(Run({"target", "remove", "--lost", "t1"}), 0);
+  EXPECT_THAT(out.str(), HasSubstr("2 chunks have no copy in sync any more"));
+}
+
+TEST_F(CommandTest, RebalanceAndScrubStartAndStop) {
+  for (const char* what : {"rebalance", "scrub"}) {
+    EXPECT_EQ(Run({"pool", what}), 0);
+    EXPECT_EQ(Run({"pool", what, "--stop"}), 0);
+  }
+  EXPECT_EQ(server.calls, (std::vector<std::string>{"rebalance", "stop rebalance", "scrub", "stop scrub"}));
+}
+
+TEST_F(CommandTest, PoolWaitReturnsWhenNothingMoves) {
+  idl::TaskInfo task;
+  task.kind = idl::TaskKind::DRAIN;
+  task.target = "t1";
+  task.done_bytes = 1;
+  task.total_bytes = 4;
+  task.waits_for = "target t2";
+  server.pool.tasks = {task};
+  task.kind = idl::TaskKind::SCRUB;
+  server.pool.tasks.push_back(task);
+  server.pool.chunks = 9;
+  server.asked = [this] {
+    if (now_ms >= 5000) server.pool.tasks.erase(server.pool.tasks.begin());
+    server.asked = now_ms >= 5000 ? [] {} : server.asked;
+  };
+  EXPECT_EQ(Run({"pool", "wait", "--timeout", "1"}), 1);
+  EXPECT_THAT(err.str(), HasSubstr("not at rest after 1.0 s: drain of t1 at 25%, waits for: target t2"));
+  EXPECT_EQ(Run({"pool", "wait"}), 0) << err.str();
+  EXPECT_GE(now_ms, 5000);
+  EXPECT_LT(now_ms, 6000);
+  EXPECT_EQ(Run({"pool", "wait", "--timeout", "soon"}), 1);
+  EXPECT_THAT(err.str(), HasSubstr("--timeout: 'soon'"));
+}
+
+TEST_F(CommandTest, PoolWaitWaitsForChunksThatLackACopyButNotForLostOnes) {
+  server.pool.chunks = 9;
+  server.pool.chunks_degraded = 3;
+  server.pool.chunks_lost = 1;
+  EXPECT_EQ(Run({"pool", "wait", "--timeout", "1"}), 1);
+  EXPECT_THAT(err.str(), HasSubstr("2 of 9 chunks are degraded"));
+  server.pool.chunks_degraded = 1;
+  EXPECT_EQ(Run({"pool", "wait", "--timeout", "0"}), 0) << err.str();
+}
+
+TEST_F(CommandTest, CopiesOfFilesAndDirectories) {
+  copies["/mnt/a"] = 2;
+  EXPECT_EQ(RunJson({"set", "copies", "3", "/mnt/a", "/mnt/b"})["changed"], 2);
+  EXPECT_EQ(Run({"get", "copies", "/mnt/a", "/mnt/b"}), 0);
+  EXPECT_EQ(out.str(), "3  /mnt/a\n3  /mnt/b\n");
+  EXPECT_EQ(RunJson({"get", "copies", "/mnt/a"}), Json::parse(R"([{"path": "/mnt/a", "copies": 3}])"));
+  EXPECT_EQ(Run({"set", "copies", "2", "/mnt/a", "/foreign"}), 1);
+  EXPECT_EQ(err.str(), "weftctl: /foreign: not weft; 1 were set before it\n");
+  EXPECT_EQ(Run({"get", "copies", "/elsewhere"}), 1);
+  for (const char* bad : {"0", "5", "two", "2.5"}) {
+    EXPECT_EQ(Run({"set", "copies", bad, "/mnt/a"}), 1);
+    EXPECT_THAT(err.str(), HasSubstr(std::string("'") + bad + "' copies: it takes 1 to 4"));
+  }
+}
+
+TEST_F(CommandTest, CopiesOfATree) {
+  WriteFile("tree/dir/file", "x");
+  std::filesystem::create_symlink("/etc", root + "/tree/link");
+  EXPECT_EQ(RunJson({"set", "copies", "-R", "4", root + "/tree"})["changed"], 3);
+  EXPECT_EQ(copies, (std::map<std::string, uint32_t>{
+                        {root + "/tree", 4}, {root + "/tree/dir", 4}, {root + "/tree/dir/file", 4}}));
+  EXPECT_EQ(Run({"set", "copies", "--recursive", "2", root + "/absent"}), 1);
+  EXPECT_THAT(err.str(), HasSubstr(root + "/absent"));
+}
+
+TEST_F(CommandTest, FilesOfOtherFileSystemsAreRefusedByTheKernel) {
+  WriteFile("file", "x");
+  EXPECT_EQ(GetFileCopies(root + "/file").status().code(), ENOTTY);
+  EXPECT_THAT(SetFileCopies(root + "/file", 2).message(), HasSubstr(root + "/file: not a file or directory of a weft"));
+  EXPECT_EQ(GetFileCopies(root + "/absent").status().code(), ENOENT);
+}
+
+TEST_F(CommandTest, FsckTellsWhatIsLeft) {
+  server.fsck.inodes = 7;
+  EXPECT_EQ(Run({"fsck"}), 0);
+  EXPECT_EQ(out.str(), "7 inodes, 0 extents, 0 chunks: clean\n");
+  idl::FsckProblem problem;
+  problem.kind = "link-count";
+  problem.message = "inode 5 has 2 links, 1 name";
+  problem.repairable = true;
+  server.fsck.problems = {problem};
+  server.fsck.problems_total = 1;
+  EXPECT_EQ(Run({"fsck"}), 1);
+  EXPECT_THAT(out.str(), HasSubstr("link-count: inode 5 has 2 links, 1 name (can be repaired)\n"));
+  EXPECT_EQ(err.str(), "weftctl: problems that are left: 1; 1 can be repaired with --repair\n");
+  server.fsck.problems[0].repaired = true;
+  EXPECT_EQ(Run({"fsck", "--repair"}), 0);
+  EXPECT_THAT(out.str(), HasSubstr("clean now, 1 repaired"));
+  server.fsck.problems_total = 5;
+  EXPECT_EQ(Run({"fsck", "--repair"}), 1);
+  EXPECT_THAT(out.str(), HasSubstr("... and 4 more problems"));
+  EXPECT_EQ(server.calls, (std::vector<std::string>{"fsck", "fsck", "fsck repair", "fsck repair"}));
+}
+
+TEST_F(CommandTest, FsckOfADataFolder) {
+  EXPECT_EQ(Run({"fsck", "--offline", "--data", "/d"}), 0) << err.str();
+  EXPECT_EQ(Run({"fsck", "--offline", "--data=/d", "--repair"}), 0);
+  EXPECT_EQ(server.calls, (std::vector<std::string>{"check /d", "repair /d"}));
+  EXPECT_EQ(Run({"fsck", "--offline"}), 1);
+  EXPECT_THAT(err.str(), HasSubstr("--offline needs --data DIR"));
+  EXPECT_EQ(Run({"fsck", "--data", "/d"}), 1);
+  EXPECT_THAT(err.str(), HasSubstr("--data is for --offline"));
+}
+
 TEST_F(CommandTest, BalancerListWorksWithoutTheModule) {
   Json list = RunJson({"balancer", "list"});
-  ASSERT_EQ(list.size(), 2u);
+  ASSERT_EQ(list.size(), 5u);
   EXPECT_TRUE(list[0]["active"].is_null());
   LoadModule("mine");
   list = RunJson({"balancer", "list"});
-  ASSERT_EQ(list.size(), 3u);
+  ASSERT_EQ(list.size(), 6u);
   EXPECT_EQ(list[0]["active"], false);
-  EXPECT_EQ(list[2]["name"], "mine");
-  EXPECT_EQ(list[2]["active"], true);
+  EXPECT_EQ(list[5]["name"], "mine");
+  EXPECT_EQ(list[5]["active"], true);
 }
 
 TEST_F(CommandTest, BalancerShow) {
@@ -228,7 +467,7 @@ TEST_F(CommandTest, BalancerSetTellsWhatTheVerifierSaid) {
   EXPECT_EQ(Run({"balancer", "set", "p2c_latency"}), 1);
   EXPECT_THAT(err.str(), HasSubstr("R1 invalid mem access"));
   EXPECT_EQ(Run({"balancer", "set", "fastest"}), 1);
-  EXPECT_THAT(err.str(), HasSubstr("there are round_robin, p2c_latency"));
+  EXPECT_THAT(err.str(), HasSubstr("there are round_robin, least_inflight, p2c_latency"));
   EXPECT_EQ(Run({"balancer", "set", "round_robin"}), 0);
   EXPECT_EQ(out.str(), "balancer: round_robin -> round_robin\n");
 }
@@ -238,6 +477,9 @@ TEST_F(CommandTest, BalancerStats) {
   EXPECT_EQ(RunJson({"balancer", "stats"}), Json::array());
   WriteFile("weft/targets/1/name", "t1");
   WriteFile("weft/targets/1/stat", "1 2 3 4 5 6 7 8");
+  WriteFile("weft/targets/1/label", "100 0 0");
+  WriteFile("weft/targets/1/read_latency", "4096 3");
+  WriteFile("weft/targets/1/write_latency", "4096 4");
   Json stats = RunJson({"balancer", "stats"});
   EXPECT_EQ(stats[0]["cluster"], "weft");
   EXPECT_EQ(stats[0]["write_bytes"], 6);

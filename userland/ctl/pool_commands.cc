@@ -1,16 +1,18 @@
 // SPDX-License-Identifier: MIT
 //
-// weftctl pool, target and session: what the metadata server knows.
+// weftctl pool: the pool as a whole.
 #include <array>
 #include <cerrno>
-#include <charconv>
 
 #include <nlohmann/json.hpp>
 
 #include "kmod/uapi/weft.h"
 #include "userland/base/config.h"
 #include "userland/ctl/command.h"
+#include "userland/ctl/pool_settings.h"
 #include "userland/ctl/pool_view.h"
+#include "userland/ctl/pool_wait.h"
+#include "userland/ctl/table.h"
 
 namespace weft::ctl {
 namespace {
@@ -19,6 +21,12 @@ namespace po = boost::program_options;
 
 constexpr uint64_t kChunkBytesMin = 1ull << 20;
 constexpr uint64_t kChunkBytesMax = 4ull << 30;
+
+Status Print(const Context& context, const Result<idl::PoolStatus>& pool) {
+  if (!pool.ok()) return pool.status();
+  context.Print(PoolText(*pool), PoolJson(*pool));
+  return {};
+}
 
 void CreateOptions(po::options_description_easy_init options) {
   options  //
@@ -48,51 +56,64 @@ Status Create(const Context& context, const po::variables_map& vm) {
     args.chunk_bytes = static_cast<int64_t>(*bytes);
   }
   if (vm.count("target") > 0) args.targets = vm["target"].as<std::vector<std::string>>();
-  Result<idl::PoolStatus> pool = context.admin()->CreatePool(args);
-  if (!pool.ok()) return pool.status();
-  context.Print(PoolText(*pool), PoolJson(*pool));
-  return {};
+  auto admin = context.admin();
+  if (Result<idl::PoolStatus> pool = admin->CreatePool(args); !pool.ok()) return pool.status();
+  return Print(context, AwaitJoined(admin.get(), context.world.clock));
 }
 
 Status ShowPool(const Context& context, const po::variables_map&) {
-  Result<idl::PoolStatus> pool = context.admin()->PoolStatus();
-  if (!pool.ok()) return pool.status();
-  context.Print(PoolText(*pool), PoolJson(*pool));
-  return {};
+  return Print(context, context.admin()->PoolStatus());
 }
 
-Status ListTargets(const Context& context, const po::variables_map&) {
-  Result<idl::PoolStatus> pool = context.admin()->PoolStatus();
-  if (!pool.ok()) return pool.status();
-  context.Print(TargetsText(pool->targets), TargetsJson(pool->targets));
-  return {};
+Status SetPool(const Context& context, const po::variables_map& vm) {
+  std::vector<std::string> words = Command::Arguments(vm);
+  Result<idl::PoolSettings> settings = ParsePoolSettings(words);
+  if (!settings.ok()) return settings.status();
+  return Print(context, context.admin()->SetPool(*settings));
 }
 
-Status ListSessions(const Context& context, const po::variables_map&) {
-  Result<idl::PoolStatus> pool = context.admin()->PoolStatus();
-  if (!pool.ok()) return pool.status();
-  context.Print(SessionsText(pool->sessions), SessionsJson(pool->sessions));
-  return {};
+void StopOptions(po::options_description_easy_init options) {
+  options("stop", po::bool_switch(), "end it; what is done stays");
 }
 
-Status EvictSession(const Context& context, const po::variables_map& vm) {
-  std::string text = Command::Argument(vm);
-  int64_t id = 0;
-  auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), id);
-  if (error != std::errc() || end != text.data() + text.size() || id <= 0) {
-    return Error(EINVAL, "'{}' is not the id of a session; `weftctl session list` shows them", text);
+Status Rebalance(const Context& context, const po::variables_map& vm) {
+  return Print(context, context.admin()->Rebalance(vm["stop"].as<bool>()));
+}
+
+Status Scrub(const Context& context, const po::variables_map& vm) {
+  return Print(context, context.admin()->Scrub(vm["stop"].as<bool>()));
+}
+
+void WaitOptions(po::options_description_easy_init options) {
+  options("timeout", po::value<std::string>()->value_name("DURATION"), "such as 90s or 15min (default: for ever)");
+}
+
+Status Wait(const Context& context, const po::variables_map& vm) {
+  int64_t timeout_ms = -1;
+  if (vm.count("timeout") > 0) {
+    Result<int64_t> seconds = ParseDuration(vm["timeout"].as<std::string>());
+    if (!seconds.ok()) return seconds.status().Annotate("--timeout");
+    timeout_ms = *seconds * 1000;
   }
-  if (Status s = context.admin()->EvictSession(id); !s.ok()) return s;
-  context.Print(fmt::format("session {} is ended\n", id), {{"evicted", id}});
-  return {};
+  auto admin = context.admin();
+  Result<idl::PoolStatus> pool = AwaitPool(admin.get(), context.world.clock, timeout_ms,
+                                           [](const idl::PoolStatus& now) { return Unrest(now).empty(); });
+  if (!pool.ok()) return pool.status();
+  if (std::string unrest = Unrest(*pool); !unrest.empty()) {
+    return Error(ETIMEDOUT, "not at rest after {}: {}", FormatAge(timeout_ms), unrest);
+  }
+  return Print(context, pool);
 }
 
 constexpr std::array kCommands = {
     Command{"pool create", "", "form the pool from the targets that have registered", CreateOptions, Create},
-    Command{"pool status", "", "space, chunks, targets and sessions", nullptr, ShowPool},
-    Command{"target list", "", "the storage targets", nullptr, ListTargets},
-    Command{"session list", "", "the clients that have the cluster mounted", nullptr, ListSessions},
-    Command{"session evict", "ID", "end the session of a client that will not come back", nullptr, EvictSession},
+    Command{"pool status", "", "space, chunks, targets, tasks and sessions", nullptr, ShowPool},
+    Command{"pool set", "KEY=VALUE...",
+            "settings, also under load: copies=N, resync-rate=SIZE, scrub-rate=SIZE, scrub-interval=DURATION", nullptr,
+            SetPool},
+    Command{"pool rebalance", "", "even out how full the targets are", StopOptions, Rebalance},
+    Command{"pool scrub", "", "verify every copy, from the start of the pool", StopOptions, Scrub},
+    Command{"pool wait", "", "return when no copy is missing or being made or moved", WaitOptions, Wait},
 };
 
 }  // namespace

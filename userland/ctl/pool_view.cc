@@ -2,7 +2,10 @@
 #include "userland/ctl/pool_view.h"
 
 #include <algorithm>
+#include <ctime>
 
+#include <fmt/chrono.h>
+#include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
 
 #include "kmod/uapi/weft.h"
@@ -10,6 +13,7 @@
 #include "userland/base/config.h"
 #include "userland/base/uuid.h"
 #include "userland/ctl/table.h"
+#include "userland/ctl/task_view.h"
 
 namespace weft::ctl {
 namespace {
@@ -29,6 +33,31 @@ std::string AddressText(const idl::TargetInfo& target) {
   return Address{target.host, static_cast<uint16_t>(target.port)}.ToString();
 }
 
+// What is wrong with the chunks; empty: nothing.
+std::string TroubleText(const idl::PoolStatus& pool) {
+  std::vector<std::string> trouble;
+  if (pool.chunks_degraded > 0) trouble.push_back(fmt::format("{} degraded", pool.chunks_degraded));
+  if (pool.chunks_lost > 0) trouble.push_back(fmt::format("{} LOST", pool.chunks_lost));
+  if (pool.bad_blocks > 0) trouble.push_back(fmt::format("{} BAD BLOCKS", pool.bad_blocks));
+  if (trouble.empty()) return "";
+  std::string text = fmt::format("{}", fmt::join(trouble, ", "));
+  if (pool.chunks_lost > 0 || pool.bad_blocks > 0) text += "; `weftctl fsck` names the files";
+  return text;
+}
+
+std::string LimitText(int64_t bytes_per_s) {
+  return bytes_per_s > 0 ? fmt::format("at most {}/s of each target", FormatBytes(bytes_per_s)) : "no limit";
+}
+
+std::string ScrubText(const idl::PoolStatus& pool) {
+  const idl::PoolSettings& settings = pool.settings;
+  std::string text = LimitText(settings.scrub_bytes_per_s);
+  text += settings.scrub_interval_s > 0 ? fmt::format(", every {}", FormatAge(settings.scrub_interval_s * 1000ll))
+                                        : ", only when asked for";
+  if (pool.scrubbed_s == 0) return text + "; never done";
+  return text + fmt::format("; last ended {:%F %T} UTC", fmt::gmtime(static_cast<std::time_t>(pool.scrubbed_s)));
+}
+
 }  // namespace
 
 std::string PoolText(const idl::PoolStatus& pool) {
@@ -39,13 +68,22 @@ std::string PoolText(const idl::PoolStatus& pool) {
     text += fmt::format("cluster   {} ({})\n", pool.cluster, UuidText(pool.cluster_uuid));
     text += fmt::format("pool      {}, {} free, {} granted to clients\n", BlocksText(pool.pool_blocks),
                         BlocksText(pool.free_blocks), BlocksText(pool.granted_blocks));
-    text += fmt::format("chunks    {} of {}, {} each{}\n", pool.chunks, FormatBytes(pool.chunk_bytes),
-                        pool.copies == 1 ? "1 copy" : fmt::format("{} copies", pool.copies),
-                        pool.chunks_degraded > 0 ? fmt::format(", {} with a stale copy", pool.chunks_degraded) : "");
+    text += fmt::format("chunks    {} of {}, {} of new data\n", pool.chunks, FormatBytes(pool.chunk_bytes),
+                        pool.copies == 1 ? "1 copy" : fmt::format("{} copies", pool.copies));
+    if (std::string trouble = TroubleText(pool); !trouble.empty()) text += fmt::format("trouble   {}\n", trouble);
     text += fmt::format("files     {}\n", pool.files);
+    text += fmt::format("resync    {}\n", LimitText(pool.settings.resync_bytes_per_s));
+    text += fmt::format("scrub     {}\n", ScrubText(pool));
   }
   if (!pool.targets.empty()) text += "\n" + TargetsText(pool.targets);
+  if (!pool.tasks.empty()) text += "\n" + TasksText(pool.tasks);
   if (!pool.sessions.empty()) text += "\n" + SessionsText(pool.sessions);
+  return text;
+}
+
+std::string TargetStateText(const idl::TargetInfo& target) {
+  std::string text = !target.up ? "down" : target.id == 0 ? "spare" : target.joined ? "up" : "joining";
+  if (target.state == idl::TargetState::DRAINING) text += ", draining";
   return text;
 }
 
@@ -60,14 +98,15 @@ std::string TargetsText(const std::vector<idl::TargetInfo>& targets) {
                {"CAPACITY", Table::kRight},
                {"USED", Table::kRight},
                {"USE%", Table::kRight},
+               {"STALE", Table::kRight},
                {"QUEUE", Table::kRight},
                {"LOAD", Table::kRight},
                {"HEARTBEAT", Table::kRight}});
   for (const idl::TargetInfo& t : targets) {
-    table.Add({t.id != 0 ? std::to_string(t.id) : "", t.name, AddressText(t), t.up ? "up" : "down", t.zone,
+    table.Add({t.id != 0 ? std::to_string(t.id) : "", t.name, AddressText(t), TargetStateText(t), t.zone,
                std::to_string(t.weight), FormatBytes(t.capacity_bytes), FormatBytes(t.used_bytes),
-               Percent(t.used_bytes, t.capacity_bytes), std::to_string(t.queue_depth),
-               fmt::format("{:.1f}%", t.load / 10.0), FormatAge(t.heartbeat_age_ms)});
+               Percent(t.used_bytes, t.capacity_bytes), t.stale_bytes > 0 ? FormatBytes(t.stale_bytes) : "",
+               std::to_string(t.queue_depth), fmt::format("{:.1f}%", t.load / 10.0), FormatAge(t.heartbeat_age_ms)});
   }
   return table.ToString();
 }
@@ -78,31 +117,62 @@ std::string SessionsText(const std::vector<idl::SessionInfo>& sessions) {
                {"HOST"},
                {"AGE", Table::kRight},
                {"RENEWED", Table::kRight},
-               {"GRANTED", Table::kRight}});
+               {"GRANTED", Table::kRight},
+               {"OPEN CHUNKS", Table::kRight}});
   for (const idl::SessionInfo& s : sessions) {
-    table.Add(
-        {std::to_string(s.id), s.host, FormatAge(s.age_ms), FormatAge(s.renewed_ms), BlocksText(s.granted_blocks)});
+    table.Add({std::to_string(s.id), s.host, FormatAge(s.age_ms), FormatAge(s.renewed_ms), BlocksText(s.granted_blocks),
+               std::to_string(s.open_chunks)});
   }
   return table.ToString();
 }
 
+std::string TargetText(const idl::TargetInfo& t) {
+  std::string text;
+  auto line = [&](std::string_view name, const std::string& value) {
+    text += fmt::format("{:<16}  {}\n", name, value.empty() ? "-" : value);
+  };
+  line("target", t.name);
+  line("id", t.id != 0 ? std::to_string(t.id) : "");
+  line("uuid", UuidText(t.uuid));
+  line("address", AddressText(t));
+  line("state", TargetStateText(t));
+  line("zone", t.zone);
+  line("weight", std::to_string(t.weight));
+  line("capacity", FormatBytes(t.capacity_bytes));
+  line("used", FormatBytes(t.used_bytes));
+  line("stale", FormatBytes(t.stale_bytes));
+  line("queue depth", std::to_string(t.queue_depth));
+  line("load", fmt::format("{:.1f}%", t.load / 10.0));
+  line("device latency", FormatLatency(static_cast<uint64_t>(t.device_latency_us) * 1000));
+  line("last heartbeat", FormatAge(t.heartbeat_age_ms) + " ago");
+  return text;
+}
+
+Json TargetJson(const idl::TargetInfo& t) {
+  static constexpr std::string_view kStates[] = {"spare", "active", "draining"};
+  auto state = static_cast<size_t>(t.state);
+  return {{"id", t.id},
+          {"uuid", UuidText(t.uuid)},
+          {"name", t.name},
+          {"host", t.host},
+          {"port", t.port},
+          {"up", t.up},
+          {"joined", t.joined},
+          {"state", state < std::size(kStates) ? kStates[state] : "unknown"},
+          {"zone", t.zone},
+          {"weight", t.weight},
+          {"capacity_bytes", t.capacity_bytes},
+          {"used_bytes", t.used_bytes},
+          {"stale_bytes", t.stale_bytes},
+          {"queue_depth", t.queue_depth},
+          {"load", t.load},
+          {"device_latency_us", t.device_latency_us},
+          {"heartbeat_age_ms", t.heartbeat_age_ms}};
+}
+
 Json TargetsJson(const std::vector<idl::TargetInfo>& targets) {
   Json list = Json::array();
-  for (const idl::TargetInfo& t : targets) {
-    list.push_back({{"id", t.id},
-                    {"uuid", UuidText(t.uuid)},
-                    {"name", t.name},
-                    {"host", t.host},
-                    {"port", t.port},
-                    {"up", t.up},
-                    {"zone", t.zone},
-                    {"weight", t.weight},
-                    {"capacity_bytes", t.capacity_bytes},
-                    {"used_bytes", t.used_bytes},
-                    {"queue_depth", t.queue_depth},
-                    {"load", t.load},
-                    {"heartbeat_age_ms", t.heartbeat_age_ms}});
-  }
+  for (const idl::TargetInfo& t : targets) list.push_back(TargetJson(t));
   return list;
 }
 
@@ -113,7 +183,8 @@ Json SessionsJson(const std::vector<idl::SessionInfo>& sessions) {
                     {"host", s.host},
                     {"age_ms", s.age_ms},
                     {"renewed_ms", s.renewed_ms},
-                    {"granted_blocks", s.granted_blocks}});
+                    {"granted_blocks", s.granted_blocks},
+                    {"open_chunks", s.open_chunks}});
   }
   return list;
 }
@@ -129,7 +200,14 @@ Json PoolJson(const idl::PoolStatus& pool) {
           {"granted_blocks", pool.granted_blocks},
           {"chunks", pool.chunks},
           {"chunks_degraded", pool.chunks_degraded},
+          {"chunks_lost", pool.chunks_lost},
+          {"bad_blocks", pool.bad_blocks},
           {"files", pool.files},
+          {"resync_bytes_per_s", pool.settings.resync_bytes_per_s},
+          {"scrub_bytes_per_s", pool.settings.scrub_bytes_per_s},
+          {"scrub_interval_s", pool.settings.scrub_interval_s},
+          {"scrubbed_s", pool.scrubbed_s},
+          {"tasks", TasksJson(pool.tasks)},
           {"targets", TargetsJson(pool.targets)},
           {"sessions", SessionsJson(pool.sessions)}};
 }

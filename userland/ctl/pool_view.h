@@ -13,11 +13,16 @@
 
 namespace weft::ctl {
 
+// "up", "down", "up, draining", "joining", "spare": what an operator should know first.
+std::string TargetStateText(const idl::TargetInfo& target);
+
 std::string PoolText(const idl::PoolStatus& pool);
 std::string TargetsText(const std::vector<idl::TargetInfo>& targets);
+std::string TargetText(const idl::TargetInfo& target);
 std::string SessionsText(const std::vector<idl::SessionInfo>& sessions);
 
 nlohmann::ordered_json PoolJson(const idl::PoolStatus& pool);
+nlohmann::ordered_json TargetJson(const idl::TargetInfo& target);
 nlohmann::ordered_json TargetsJson(const std::vector<idl::TargetInfo>& targets);
 nlohmann::ordered_json SessionsJson(const std::vector<idl::SessionInfo>& sessions);
 

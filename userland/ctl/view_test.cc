@@ -7,6 +7,7 @@
 #include "userland/ctl/balancer_view.h"
 #include "userland/ctl/pool_view.h"
 #include "userland/ctl/table.h"
+#include "userland/ctl/task_view.h"
 
 namespace weft::ctl {
 namespace {
@@ -54,6 +55,7 @@ idl::PoolStatus TwoTargets() {
     t.used_bytes = 1ll << 28;
     t.weight = 100;
     t.up = i == 2;
+    t.joined = i == 2;
     t.load = 125;
     pool.targets.push_back(t);
   }
@@ -67,27 +69,100 @@ idl::PoolStatus TwoTargets() {
 }
 
 TEST(PoolViewTest, Text) {
-  EXPECT_EQ(PoolText(TwoTargets()),
-            "cluster   weft (00112233-4455-6677-8899-aabbccddeeff)\n"
-            "pool      1.0 GiB, 512.0 MiB free, 16.0 MiB granted to clients\n"
-            "chunks    8 of 64.0 MiB, 2 copies each\n"
-            "files     3000\n"
-            "\n"
-            "ID  TARGET  ADDRESS        STATE  ZONE  WEIGHT  CAPACITY       USED  USE%  QUEUE   LOAD  HEARTBEAT\n"
-            " -  t1      10.0.0.1:7471  down   -        100   1.0 GiB  256.0 MiB   25%      0  12.5%      0.0 s\n"
-            " 1  t2      10.0.0.2:7471  up     -        100   1.0 GiB  256.0 MiB   25%      0  12.5%      0.0 s\n"
-            "\n"
-            "SESSION  HOST         AGE  RENEWED   GRANTED\n"
-            "      7  client1  1.0 min    0.0 s  16.0 MiB\n");
+  EXPECT_EQ(
+      PoolText(TwoTargets()),
+      "cluster   weft (00112233-4455-6677-8899-aabbccddeeff)\n"
+      "pool      1.0 GiB, 512.0 MiB free, 16.0 MiB granted to clients\n"
+      "chunks    8 of 64.0 MiB, 2 copies of new data\n"
+      "files     3000\n"
+      "resync    no limit\n"
+      "scrub     no limit, only when asked for; never done\n"
+      "\n"
+      "ID  TARGET  ADDRESS        STATE  ZONE  WEIGHT  CAPACITY       USED  USE%  STALE  QUEUE   LOAD  HEARTBEAT\n"
+      " -  t1      10.0.0.1:7471  down   -        100   1.0 GiB  256.0 MiB   25%      -      0  12.5%      0.0 s\n"
+      " 1  t2      10.0.0.2:7471  up     -        100   1.0 GiB  256.0 MiB   25%      -      0  12.5%      0.0 s\n"
+      "\n"
+      "SESSION  HOST         AGE  RENEWED   GRANTED  OPEN CHUNKS\n"
+      "      7  client1  1.0 min    0.0 s  16.0 MiB            0\n");
 }
 
 TEST(PoolViewTest, TextNamesWhatIsWrong) {
   idl::PoolStatus pool = TwoTargets();
   pool.chunks_degraded = 3;
-  EXPECT_THAT(PoolText(pool), HasSubstr("2 copies each, 3 with a stale copy"));
+  EXPECT_THAT(PoolText(pool), HasSubstr("trouble   3 degraded\n"));
+  pool.chunks_lost = 1;
+  pool.bad_blocks = 7;
+  EXPECT_THAT(PoolText(pool),
+              HasSubstr("trouble   3 degraded, 1 LOST, 7 BAD BLOCKS; `weftctl fsck` names the files\n"));
+  pool.targets[1].stale_bytes = 64 << 20;
+  EXPECT_THAT(PoolText(pool), HasSubstr("25%  64.0 MiB"));
   EXPECT_THAT(PoolText(idl::PoolStatus()), HasSubstr("no pool yet; form it with `weftctl pool create`"));
   EXPECT_THAT(TargetsText({}), HasSubstr("no target has registered"));
   EXPECT_THAT(SessionsText({}), HasSubstr("no client"));
+}
+
+TEST(PoolViewTest, Settings) {
+  idl::PoolStatus pool = TwoTargets();
+  pool.settings.resync_bytes_per_s = 100 << 20;
+  pool.settings.scrub_bytes_per_s = 50 << 20;
+  pool.settings.scrub_interval_s = 7 * 86400;
+  pool.scrubbed_s = 1'700'000'000;
+  EXPECT_THAT(PoolText(pool), HasSubstr("resync    at most 100.0 MiB/s of each target\n"
+                                        "scrub     at most 50.0 MiB/s of each target, every 7.0 d; last ended "
+                                        "2023-11-14 22:13:20 UTC\n"));
+}
+
+TEST(PoolViewTest, StatesOfATarget) {
+  idl::TargetInfo t;
+  EXPECT_EQ(TargetStateText(t), "down");
+  t.up = true;
+  EXPECT_EQ(TargetStateText(t), "spare");
+  t.id = 1;
+  EXPECT_EQ(TargetStateText(t), "joining");
+  t.joined = true;
+  EXPECT_EQ(TargetStateText(t), "up");
+  t.state = idl::TargetState::DRAINING;
+  EXPECT_EQ(TargetStateText(t), "up, draining");
+  t.up = false;
+  EXPECT_EQ(TargetStateText(t), "down, draining");
+  EXPECT_EQ(TargetJson(t)["state"], "draining");
+  EXPECT_THAT(TargetText(t), HasSubstr("\nstate             down, draining\n"));
+}
+
+TEST(TaskViewTest, Progress) {
+  EXPECT_EQ(ProgressBar(0, 10), "[--------------------]   0%");
+  EXPECT_EQ(ProgressBar(5, 10), "[##########----------]  50%");
+  EXPECT_EQ(ProgressBar(9999, 10000), "[###################-]  99%") << "100 % is for what is done";
+  EXPECT_EQ(ProgressBar(10, 10), "[####################] 100%");
+  EXPECT_EQ(ProgressBar(0, 0), "[####################] 100%");
+  EXPECT_EQ(ProgressBar(INT64_MAX / 2, INT64_MAX), "[##########----------]  50%") << "does not overflow";
+  EXPECT_EQ(ProgressBar(-5, 10), "[--------------------]   0%");
+}
+
+TEST(TaskViewTest, TasksInTheStatus) {
+  idl::PoolStatus pool = TwoTargets();
+  idl::TaskInfo& resync = pool.tasks.emplace_back();
+  resync.kind = idl::TaskKind::RESYNC;
+  resync.target = "t2";
+  resync.done_bytes = 1 << 30;
+  resync.total_bytes = 2ll << 30;
+  resync.bytes_per_s = 64 << 20;
+  resync.eta_s = 16;
+  idl::TaskInfo& drain = pool.tasks.emplace_back();
+  drain.kind = idl::TaskKind::DRAIN;
+  drain.target = "t1";
+  drain.total_bytes = 1 << 20;
+  drain.eta_s = -1;
+  drain.waits_for = "a target with room in another zone";
+  EXPECT_THAT(
+      PoolText(pool),
+      HasSubstr("\n"
+                "TASK    TARGET  PROGRESS                        DONE       OF        RATE    LEFT  WAITS FOR\n"
+                "resync  t2      [##########----------]  50%  1.0 GiB  2.0 GiB  64.0 MiB/s  16.0 s  -\n"
+                "drain   t1      [--------------------]   0%      0 B  1.0 MiB           -       -  a target with room "
+                "in another zone\n"));
+  EXPECT_EQ(PoolJson(pool)["tasks"][0]["kind"], "resync");
+  EXPECT_EQ(PoolJson(pool)["tasks"][1]["waits_for"], "a target with room in another zone");
 }
 
 TEST(PoolViewTest, Json) {
@@ -117,10 +192,14 @@ TEST(BalancerViewTest, Counters) {
                              .read_bytes = 40960,
                              .write_bytes = 2 << 20,
                              .errors = 0,
-                             .ewma_latency_ns = 55'000};
+                             .ewma_latency_ns = 55'000,
+                             .read_latency = balancer::LatencyCounts({{65'536, 99}, {131'072, 1}}),
+                             .write_latency = {}};
   EXPECT_EQ(CountersText({t}),
-            "CLUSTER  ID  TARGET  STATE  INFLIGHT  READS  WRITES      READ  WRITTEN  ERRORS  READ LATENCY\n"
-            "weft      1  t1      up            2     10      20  40.0 KiB  2.0 MiB       0       55.0 us\n");
+            "CLUSTER  ID  TARGET  STATE  INFLIGHT  READS  WRITES      READ  WRITTEN  ERRORS  READ p50      p99  WRITE "
+            "p50  p99\n"
+            "weft      1  t1      up            2     10      20  40.0 KiB  2.0 MiB       0   65.5 us  65.5 us         "
+            " -    -\n");
   EXPECT_EQ(CountersJson({t})[0]["ewma_latency_ns"], 55'000);
   EXPECT_THAT(CountersText({}), HasSubstr("no cluster is mounted"));
 }

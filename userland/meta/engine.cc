@@ -114,10 +114,16 @@ int64_t Engine::events_version() const {
   return events_version_;
 }
 
-void Engine::AwaitEvents(int64_t seen, int wait_ms) {
+bool Engine::AwaitEvents(int64_t seen, int wait_ms) {
   std::unique_lock lock(events_mutex_);
   events_changed_.wait_for(lock, std::chrono::milliseconds(wait_ms),
                            [&] { return events_stopped_ || events_version_ != seen; });
+  return !events_stopped_;
+}
+
+bool Engine::events_stopped() const {
+  std::lock_guard lock(events_mutex_);
+  return events_stopped_;
 }
 
 void Engine::StopEvents() {

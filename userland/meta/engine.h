@@ -47,8 +47,10 @@ class Engine {
 
   // See StateMachine::events_version, as of the last commit.
   int64_t events_version() const;
-  // Waits until it differs from `seen`, wait_ms have passed or StopEvents was called.
-  void AwaitEvents(int64_t seen, int wait_ms);
+  // Waits until it differs from `seen`, wait_ms have passed or StopEvents was called (false).
+  bool AwaitEvents(int64_t seen, int wait_ms);
+  // StopEvents was called: whoever works for long should end.
+  bool events_stopped() const;
   // Ends all AwaitEvents, now and later: for shutting down.
   void StopEvents();
 

@@ -25,6 +25,7 @@ class GatedStore final : public Store {
   Status Scan(std::string_view from, std::string_view to, const Visitor& visit) override {
     return store_.Scan(from, to, visit);
   }
+  Result<std::unique_ptr<StoreReader>> Snapshot() override { return store_.Snapshot(); }
   Status Commit(const Changes& changes) override {
     {
       std::unique_lock lock(mutex_);
@@ -116,7 +117,7 @@ class EngineTest : public ::testing::Test {
   Result<idl::Events> NextEvents(MetaClient* meta, int wait_ms) {
     return meta->Call([&](idl::MetaServiceClient& service) {
       idl::Events events;
-      service.nextEvents(events, session_.id, session_.targets.version, wait_ms);
+      service.nextEvents(events, session_.id, session_.targets.version, wait_ms, INT64_MAX);
       return events;
     });
   }

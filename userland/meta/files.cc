@@ -21,7 +21,8 @@ constexpr int32_t kSetSize = 0x008;
 constexpr int32_t kSetAtime = 0x010;
 constexpr int32_t kSetMtime = 0x020;
 constexpr int32_t kSetCtime = 0x040;
-constexpr int32_t kSetBits = 0x07f;
+constexpr int32_t kSetCopies = 0x080;
+constexpr int32_t kSetBits = 0x0ff;
 constexpr int32_t kCommitBits = kSetSize | kSetAtime | kSetMtime | kSetCtime;
 
 }  // namespace
@@ -49,6 +50,12 @@ int Files::SetAttr(const OpContext& context, const idl::SetAttrOp& op, idl::Repl
     }
     if (size != inode->size) inode->mtime_ns = context.now_ns;
     inode->size = size;
+  }
+  if (op.valid & kSetCopies) {
+    if ((!inode->IsDir() && !inode->IsRegular()) || op.copies < 1 || op.copies > static_cast<int>(kCopiesMax)) {
+      return EINVAL;
+    }
+    inode->copies = static_cast<uint32_t>(op.copies);
   }
   if (op.valid & kSetAtime) inode->atime_ns = op.atime_ns;
   if (op.valid & kSetMtime) inode->mtime_ns = op.mtime_ns;
@@ -128,7 +135,7 @@ int Files::CommitExtent(const OpContext& context, uint64_t ino, Inode* inode, co
   if (extent.blocks <= 0 || extent.file_block < 0 || extent.pool_block < 0) return EINVAL;
   Extent rest{static_cast<uint64_t>(extent.file_block), static_cast<uint32_t>(extent.blocks),
               static_cast<uint64_t>(extent.pool_block), extent.unwritten};
-  if (rest.end() > kFileBlocksMax || rest.pool_block + rest.blocks > space_->pool().pool_blocks) return EINVAL;
+  if (rest.end() > kFileBlocksMax || rest.pool_block + rest.blocks > kPoolBlocksMax) return EINVAL;
   while (rest.blocks > 0) {
     Extent piece = rest;
     if (uint64_t granted = space_->Granted(context.session, rest.pool_block); granted > 0) {

@@ -26,6 +26,11 @@ std::string Slot(uint64_t session, uint32_t slot) { return Writer().U8('L').U64(
 std::string Orphan(uint64_t session, uint64_t ino) { return Make('O', session, ino); }
 std::string Grant(uint64_t session, uint64_t first) { return Make('G', session, first); }
 std::string Free(uint64_t first) { return Make('F', first); }
+std::string OpenChunk(uint64_t session, uint64_t chunk) { return Make('W', session, chunk); }
+std::string Releasing(uint32_t target, uint64_t offset) { return Writer().U8('R').U32(target).U64(offset).Take(); }
+std::string Damage(uint64_t chunk, uint32_t target) { return Writer().U8('B').U64(chunk).U32(target).Take(); }
+std::string Scrub() { return Make('V'); }
+std::string Removed(std::string_view uuid) { return Writer().U8('Z').Raw(uuid).Take(); }
 
 bool Parse(std::string_view key, uint64_t* a) {
   Reader in(key);
@@ -39,6 +44,14 @@ bool Parse(std::string_view key, uint64_t* a, uint64_t* b) {
   in.U8();
   *a = in.U64();
   *b = key.size() == 13 ? in.U32() : in.U64();
+  return in.Finish();
+}
+
+bool ParseReleasing(std::string_view key, uint32_t* target, uint64_t* offset) {
+  Reader in(key);
+  in.U8();
+  *target = in.U32();
+  *offset = in.U64();
   return in.Finish();
 }
 

@@ -4,10 +4,11 @@
 // of the numbers and a scan meets them sorted.
 //
 //   key        := superblock | pool | counters | inode | dirent | cookie | extent | chunk | target
-//               | session | slot | orphan | grant | free
+//               | session | slot | orphan | grant | free | open | releasing | damage | scrub
+//               | removed
 //   superblock := 'S'                          format version, cluster name and UUID
 //   pool       := 'P'                          geometry; absent: no pool has been formed
-//   counters   := 'X'                          next inode, next session, starts of the server, inodes
+//   counters   := 'X'                          next inode, next session, map's version, ...
 //   inode      := 'I' ino:u64                  attributes; directories: parent; symbolic links: target
 //   dirent     := 'D' parent:u64 name          by name: inode, cookie, type
 //   cookie     := 'C' parent:u64 cookie:u64    the same entry in the order of READDIR
@@ -19,7 +20,12 @@
 //   slot       := 'L' session:u64 slot:u32     last sequence number and its reply
 //   orphan     := 'O' session:u64 ino:u64      inode without a name that the client may still hold open
 //   grant      := 'G' session:u64 first:u64    blocks lent to a client
-//   free       := 'F' first:u64                blocks that belong to nobody
+//   free       := 'F' first:u64                blocks of chunks that belong to nobody
+//   open       := 'W' session:u64 chunk:u64    chunk that the client may be writing to
+//   releasing  := 'R' target:u32 offset:u64    place that its target has still to let go of
+//   damage     := 'B' chunk:u64 target:u32     blocks of a copy that failed their checksum
+//   scrub      := 'V'                          how far the background scrub is
+//   removed    := 'Z' uuid[16]                 target that was given up for lost
 //
 // Values are described in records.h.
 #pragma once
@@ -44,10 +50,16 @@ std::string Slot(uint64_t session, uint32_t slot);
 std::string Orphan(uint64_t session, uint64_t ino);
 std::string Grant(uint64_t session, uint64_t first);
 std::string Free(uint64_t first);
+std::string OpenChunk(uint64_t session, uint64_t chunk);
+std::string Releasing(uint32_t target, uint64_t offset);
+std::string Damage(uint64_t chunk, uint32_t target);
+std::string Scrub();
+std::string Removed(std::string_view uuid);
 
 // The numbers behind the first byte of a key that has `count` of them; false: it is malformed.
 bool Parse(std::string_view key, uint64_t* a);
 bool Parse(std::string_view key, uint64_t* a, uint64_t* b);
+bool ParseReleasing(std::string_view key, uint32_t* target, uint64_t* offset);
 
 // The first key behind all that begin with `prefix`.
 std::string End(std::string_view prefix);

@@ -37,4 +37,11 @@ Status MemoryStore::Commit(const Changes& changes) {
   return {};
 }
 
+Result<std::unique_ptr<StoreReader>> MemoryStore::Snapshot() {
+  if (fault_ == Fault::kFailReads) return Error(EIO, "injected read error");
+  auto copy = std::make_unique<MemoryStore>();
+  copy->map_ = map_;
+  return std::unique_ptr<StoreReader>(std::move(copy));
+}
+
 }  // namespace weft

@@ -19,10 +19,16 @@ class MemoryStore final : public Store {
   void set_fault(Fault fault) { fault_ = fault; }
   const std::map<std::string, std::string, std::less<>>& contents() const { return map_; }
   uint64_t commits() const { return commits_; }
+  // Damages a record: no commit, no fault.
+  void Set(std::string key, std::string value) { map_.insert_or_assign(std::move(key), std::move(value)); }
+  void Erase(std::string_view key) {
+    if (auto it = map_.find(key); it != map_.end()) map_.erase(it);
+  }
 
   Status Get(std::string_view key, std::string* value, bool* found) override;
   Status Scan(std::string_view from, std::string_view to, const Visitor& visit) override;
   Status Commit(const Changes& changes) override;
+  Result<std::unique_ptr<StoreReader>> Snapshot() override;
 
  private:
   std::map<std::string, std::string, std::less<>> map_;

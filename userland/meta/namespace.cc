@@ -37,16 +37,18 @@ idl::Attr ToAttr(uint64_t ino, const Inode& inode) {
   attr.uid = static_cast<int32_t>(inode.uid);
   attr.gid = static_cast<int32_t>(inode.gid);
   attr.rdev = static_cast<int32_t>(inode.rdev);
+  attr.copies = static_cast<int32_t>(inode.copies);
   return attr;
 }
 
-void Namespace::Format(int64_t now_ns) {
+void Namespace::Format(int64_t now_ns, uint32_t copies) {
   Inode root;
   root.mode = S_IFDIR | 0755;
   root.nlink = 2;
   root.size = kDirSize;
   root.atime_ns = root.mtime_ns = root.ctime_ns = root.btime_ns = now_ns;
   root.parent = kRootIno;
+  root.copies = copies;
   tables_->PutInode(kRootIno, root);
   ++counters_->inodes;
 }
@@ -187,11 +189,10 @@ int Namespace::Create(const OpContext& context, const idl::CreateOp& op, idl::Re
   Entry entry;
   if (int error = Find(op.parent, op.name, true, &entry); error != 0) return error;
   if (entry.dirent) return EEXIST;
-  if (inode.IsDir()) {
-    Inode parent;
-    if (int error = GetDir(op.parent, true, &parent); error != 0) return error;
-    if (parent.nlink >= limits_.link_max) return EMLINK;
-  }
+  Inode parent;
+  if (int error = GetDir(op.parent, true, &parent); error != 0) return error;
+  if (inode.IsDir() && parent.nlink >= limits_.link_max) return EMLINK;
+  inode.copies = parent.copies;
   uint64_t ino = counters_->next_ino++;
   ++counters_->inodes;
   tables_->PutInode(ino, inode);

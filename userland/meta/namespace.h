@@ -22,8 +22,8 @@ class Namespace {
   Namespace(Tables* tables, Counters* counters, NamespaceLimits limits)
       : tables_(tables), counters_(counters), limits_(limits) {}
 
-  // Makes the root directory.
-  void Format(int64_t now_ns);
+  // Makes the root directory; what is made in it has so many copies.
+  void Format(int64_t now_ns, uint32_t copies);
 
   int Lookup(const idl::LookupOp& op, idl::Reply* reply);
   int ReadDir(const idl::ReadDirOp& op, idl::Reply* reply);

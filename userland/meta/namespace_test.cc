@@ -63,6 +63,34 @@ TEST_F(NamespaceTest, CreateMakesEveryType) {
   EXPECT_EQ(Attr(kRoot).nlink, 3);
 }
 
+TEST_F(NamespaceTest, CopiesAreInherited) {
+  EXPECT_EQ(Attr(kRoot).copies, 2) << "the pool's";
+  int64_t dir = MakeDir(kRoot, "d");
+  int64_t before = MakeFile(dir, "before");
+  ASSERT_EQ(Error(op::SetCopies(dir, 3)), 0);
+  EXPECT_EQ(Attr(dir).copies, 3);
+  EXPECT_EQ(Attr(before).copies, 2);
+  int64_t file = MakeFile(MakeDir(dir, "e"), "f");
+  EXPECT_EQ(Attr(file).copies, 3);
+  ASSERT_EQ(Error(op::SetCopies(file, 1)), 0);
+  server_.Open();
+  EXPECT_EQ(Attr(file).copies, 1);
+  EXPECT_EQ(Attr(MakeFile(dir, "g")).copies, 3);
+  ASSERT_EQ(Error(op::Rename(dir, "g", kRoot, "g")), 0);
+  EXPECT_EQ(Attr(Ino(kRoot, "g")).copies, 3) << "a rename moves a name only";
+}
+
+TEST_F(NamespaceTest, SetCopiesErrors) {
+  int64_t file = MakeFile(kRoot, "f");
+  EXPECT_EQ(Error(op::SetCopies(file, 0)), EINVAL);
+  EXPECT_EQ(Error(op::SetCopies(file, 5)), EINVAL);
+  EXPECT_EQ(Error(op::SetCopies(file, -1)), EINVAL);
+  EXPECT_EQ(Error(op::SetCopies(999, 2)), ENOENT);
+  EXPECT_EQ(Error(op::SetCopies(Make(kRoot, "l", S_IFLNK | 0777, "x"), 2)), EINVAL);
+  EXPECT_EQ(Error(op::SetCopies(Make(kRoot, "p", S_IFIFO | 0600), 2)), EINVAL);
+  EXPECT_EQ(Attr(file).copies, 2);
+}
+
 TEST_F(NamespaceTest, CreateErrors) {
   int64_t file = MakeFile(kRoot, "f");
   EXPECT_EQ(Error(op::Create(kRoot, "f", S_IFREG | 0644)), EEXIST);

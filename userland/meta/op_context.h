@@ -27,5 +27,6 @@ inline constexpr uint64_t kFileBlocksMax = 1ULL << 51;  // 2^63 bytes
 inline constexpr size_t kMetaReplyBytes = 32768;        // WEFT_META_REP_BYTES: what the kernel can take
 
 idl::Attr ToAttr(uint64_t ino, const Inode& inode);
+idl::Chunk ToIdl(uint64_t index, const Chunk& chunk);
 
 }  // namespace weft

@@ -7,7 +7,7 @@
 namespace weft {
 namespace {
 
-uint64_t Room(const PlacementTarget& t) { return t.slots > t.used ? t.slots - t.used : 0; }
+uint64_t Room(const PlacementTarget& t) { return !t.draining && t.slots > t.used ? t.slots - t.used : 0; }
 
 // True when `chunks` more chunks fit: no chunk may have two copies on one target, so a target is of use
 // for at most `chunks` of them.
@@ -25,23 +25,29 @@ bool Emptier(const PlacementTarget& a, const PlacementTarget& b) {
   return left != right ? left < right : a.id < b.id;
 }
 
+// The best target beside the chosen ones; targets.size(): none has room.
+size_t Prefer(const std::vector<PlacementTarget>& targets, const std::vector<size_t>& chosen) {
+  size_t best = targets.size();
+  bool best_same_zone = false;
+  for (size_t i = 0; i < targets.size(); ++i) {
+    const PlacementTarget& t = targets[i];
+    if (Room(t) == 0 || std::ranges::find(chosen, i) != chosen.end()) continue;
+    bool same_zone =
+        !t.zone.empty() && std::ranges::any_of(chosen, [&](size_t other) { return targets[other].zone == t.zone; });
+    if (best != targets.size()) {
+      const PlacementTarget& b = targets[best];
+      if (t.up != b.up ? b.up : same_zone != best_same_zone ? same_zone : !Emptier(t, b)) continue;
+    }
+    best = i;
+    best_same_zone = same_zone;
+  }
+  return best;
+}
+
 std::vector<size_t> PlaceByPreference(const std::vector<PlacementTarget>& targets, uint32_t copies) {
   std::vector<size_t> chosen;
   while (chosen.size() < copies) {
-    size_t best = targets.size();
-    bool best_same_zone = false;
-    for (size_t i = 0; i < targets.size(); ++i) {
-      const PlacementTarget& t = targets[i];
-      if (Room(t) == 0 || std::ranges::find(chosen, i) != chosen.end()) continue;
-      bool same_zone =
-          !t.zone.empty() && std::ranges::any_of(chosen, [&](size_t other) { return targets[other].zone == t.zone; });
-      if (best != targets.size()) {
-        const PlacementTarget& b = targets[best];
-        if (t.up != b.up ? b.up : same_zone != best_same_zone ? same_zone : !Emptier(t, b)) continue;
-      }
-      best = i;
-      best_same_zone = same_zone;
-    }
+    size_t best = Prefer(targets, chosen);
     if (best == targets.size()) return {};
     chosen.push_back(best);
   }
@@ -86,6 +92,16 @@ std::vector<size_t> PlaceChunk(const std::vector<PlacementTarget>& targets, uint
   std::vector<PlacementTarget> after = targets;
   for (size_t i : chosen) ++after[i].used;
   return Fits(after, copies, remaining - 1) ? chosen : PlaceByRoom(targets, copies);
+}
+
+std::optional<size_t> PlaceCopy(const std::vector<PlacementTarget>& targets, const std::vector<uint32_t>& have) {
+  std::vector<size_t> chosen;
+  for (size_t i = 0; i < targets.size(); ++i) {
+    if (std::ranges::find(have, targets[i].id) != have.end()) chosen.push_back(i);
+  }
+  size_t best = Prefer(targets, chosen);
+  if (best == targets.size()) return std::nullopt;
+  return best;
 }
 
 }  // namespace weft

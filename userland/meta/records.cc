@@ -10,6 +10,8 @@ namespace weft {
 namespace {
 
 constexpr std::string_view kMagic = "weftmeta";
+constexpr uint8_t kCopyLeaving = 1;
+constexpr uint8_t kCopyDoubtful = 2;
 
 std::string_view View(const Uuid& uuid) { return {reinterpret_cast<const char*>(uuid.data()), uuid.size()}; }
 
@@ -34,22 +36,37 @@ bool Superblock::Decode(std::string_view bytes, Superblock* out) {
   return in.Finish();
 }
 
-std::string PoolRecord::Encode() const { return Writer().U32(copies).U64(chunk_blocks).U64(pool_blocks).Take(); }
+std::string PoolRecord::Encode() const {
+  Writer out;
+  out.U32(copies).U64(chunk_blocks).U64(resync_bytes_per_s).U64(scrub_bytes_per_s);
+  return out.U32(scrub_interval_s).U8(rebalancing).Take();
+}
 bool PoolRecord::Decode(std::string_view bytes, PoolRecord* out) {
   Reader in(bytes);
   out->copies = in.U32();
   out->chunk_blocks = in.U64();
-  out->pool_blocks = in.U64();
-  return in.Finish() && out->chunk_blocks > 0;
+  out->resync_bytes_per_s = in.U64();
+  out->scrub_bytes_per_s = in.U64();
+  out->scrub_interval_s = in.U32();
+  out->rebalancing = in.U8() != 0;
+  return in.Finish() && out->chunk_blocks > 0 && out->chunk_blocks <= kPoolBlocksMax && out->copies >= 1 &&
+         out->copies <= kCopiesMax;
 }
 
-std::string Counters::Encode() const { return Writer().U64(next_ino).U64(next_session).U64(starts).U64(inodes).Take(); }
+std::string Counters::Encode() const {
+  Writer out;
+  out.U64(next_ino).U64(next_session).U64(starts).U64(inodes);
+  return out.U32(map_version).U64(next_chunk).U32(next_target).Take();
+}
 bool Counters::Decode(std::string_view bytes, Counters* out) {
   Reader in(bytes);
   out->next_ino = in.U64();
   out->next_session = in.U64();
   out->starts = in.U64();
   out->inodes = in.U64();
+  out->map_version = in.U32();
+  out->next_chunk = in.U64();
+  out->next_target = in.U32();
   return in.Finish();
 }
 
@@ -60,7 +77,7 @@ bool Inode::IsSymlink() const { return S_ISLNK(mode); }
 std::string Inode::Encode() const {
   Writer out;
   out.U32(mode).U32(nlink).U32(uid).U32(gid).U32(rdev).U64(size).U64(blocks);
-  out.I64(atime_ns).I64(mtime_ns).I64(ctime_ns).I64(btime_ns);
+  out.I64(atime_ns).I64(mtime_ns).I64(ctime_ns).I64(btime_ns).U8(static_cast<uint8_t>(copies));
   if (IsDir()) out.U64(parent).U64(next_cookie).U64(entries);
   if (IsSymlink()) out.Raw(target);
   return out.Take();
@@ -78,6 +95,7 @@ bool Inode::Decode(std::string_view bytes, Inode* out) {
   out->mtime_ns = in.I64();
   out->ctime_ns = in.I64();
   out->btime_ns = in.I64();
+  out->copies = in.U8();
   if (out->IsDir()) {
     out->parent = in.U64();
     out->next_cookie = in.U64();
@@ -115,27 +133,87 @@ bool Extent::Decode(uint64_t last, std::string_view bytes, Extent* out) {
   return in.Finish() && out->blocks > 0 && out->first <= last;
 }
 
+const Copy* Chunk::On(uint32_t target) const {
+  auto it = std::ranges::find(copies, target, &Copy::target);
+  return it == copies.end() ? nullptr : &*it;
+}
+size_t Chunk::Count(CopyState state) const {
+  return static_cast<size_t>(std::ranges::count(copies, state, &Copy::state));
+}
+bool Chunk::Settled() const {
+  return copies.size() == copies_wanted && Count(CopyState::kInSync) == copies_wanted &&
+         std::ranges::none_of(copies, &Copy::leaving);
+}
+
 std::string Chunk::Encode() const {
   Writer out;
-  out.U32(version).U8(static_cast<uint8_t>(copies.size()));
-  for (const Copy& copy : copies) out.U32(copy.target).U8(static_cast<uint8_t>(copy.state)).U64(copy.offset);
+  out.U32(version).U8(static_cast<uint8_t>(copies_wanted)).U8(static_cast<uint8_t>(copies.size()));
+  for (const Copy& copy : copies) {
+    int flags = (copy.leaving ? kCopyLeaving : 0) | (copy.doubtful ? kCopyDoubtful : 0);
+    out.U32(copy.target).U8(static_cast<uint8_t>(copy.state)).U8(static_cast<uint8_t>(flags)).U64(copy.offset);
+  }
   return out.Take();
 }
 bool Chunk::Decode(std::string_view bytes, Chunk* out) {
   Reader in(bytes);
   out->version = in.U32();
+  out->copies_wanted = in.U8();
   out->copies.resize(in.U8());
+  bool good = out->copies_wanted >= 1 && out->copies_wanted <= kCopiesMax && out->copies.size() <= kChunkCopiesMax;
   for (Copy& copy : out->copies) {
     copy.target = in.U32();
-    copy.state = static_cast<CopyState>(in.U8());
+    uint8_t state = in.U8();
+    uint8_t flags = in.U8();
     copy.offset = in.U64();
+    good = good && state >= 1 && state <= 3 && (flags & ~(kCopyLeaving | kCopyDoubtful)) == 0;
+    copy.state = static_cast<CopyState>(state);
+    copy.leaving = (flags & kCopyLeaving) != 0;
+    copy.doubtful = (flags & kCopyDoubtful) != 0;
   }
-  return in.Finish() && !out->copies.empty();
+  return in.Finish() && good;
+}
+
+std::string ScrubRecord::Encode() const {
+  return Writer().U8(active ? 1 : 0).U64(next).I64(began_s).I64(ended_s).Take();
+}
+bool ScrubRecord::Decode(std::string_view bytes, ScrubRecord* out) {
+  Reader in(bytes);
+  out->active = in.U8() != 0;
+  out->next = in.U64();
+  out->began_s = in.I64();
+  out->ended_s = in.I64();
+  return in.Finish();
+}
+
+std::string ReleaseRecord::Encode() const { return Writer().U32(version).U64(chunk).Take(); }
+bool ReleaseRecord::Decode(std::string_view bytes, ReleaseRecord* out) {
+  Reader in(bytes);
+  out->version = in.U32();
+  out->chunk = in.U64();
+  return in.Finish();
+}
+
+std::string DamageRecord::Encode() const {
+  Writer out;
+  for (uint32_t block : blocks) out.U32(block);
+  return out.Take();
+}
+bool DamageRecord::Decode(std::string_view bytes, DamageRecord* out) {
+  if (bytes.empty() || bytes.size() % 4 != 0) return false;
+  out->blocks.clear();
+  Reader in(bytes);
+  for (size_t left = bytes.size() / 4; left > 0; --left) {
+    uint32_t block = in.U32();
+    if (!out->blocks.empty() && block <= *out->blocks.rbegin()) return false;
+    out->blocks.insert(out->blocks.end(), block);
+  }
+  return true;
 }
 
 std::string TargetRecord::Encode() const {
   Writer out;
   out.Raw(View(uuid)).String(name).String(host).U32(port).U64(capacity_bytes).U32(weight).String(zone);
+  out.U8(draining).U64(instance);
   return out.Take();
 }
 bool TargetRecord::Decode(std::string_view bytes, TargetRecord* out) {
@@ -147,6 +225,8 @@ bool TargetRecord::Decode(std::string_view bytes, TargetRecord* out) {
   out->capacity_bytes = in.U64();
   out->weight = in.U32();
   out->zone = in.String();
+  out->draining = in.U8() != 0;
+  out->instance = in.U64();
   return in.Finish();
 }
 

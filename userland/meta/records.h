@@ -4,25 +4,33 @@
 // for bytes that are not such a record. Integers are big-endian; a string is length:u32 bytes.
 //
 //   superblock := "weftmeta" format:u32 uuid[16] name:string
-//   pool       := copies:u32 chunk_blocks:u64 pool_blocks:u64
-//   counters   := next_ino:u64 next_session:u64 starts:u64 inodes:u64
+//   pool       := copies:u32 chunk_blocks:u64 resync_bytes_per_s:u64 scrub_bytes_per_s:u64
+//                 scrub_interval_s:u32 rebalancing:u8
+//   counters   := next_ino:u64 next_session:u64 starts:u64 inodes:u64 map_version:u32 next_chunk:u64
+//                 next_target:u32
 //   inode      := mode:u32 nlink:u32 uid:u32 gid:u32 rdev:u32 size:u64 blocks:u64
-//                 atime:i64 mtime:i64 ctime:i64 btime:i64 [directory | symlink]
+//                 atime:i64 mtime:i64 ctime:i64 btime:i64 copies:u8 [directory | symlink]
 //   directory  := parent:u64 next_cookie:u64 entries:u64
 //   symlink    := target (the rest)
 //   dirent     := ino:u64 cookie:u64 type:u8
 //   cookie     := ino:u64 type:u8 name (the rest)
 //   extent     := blocks:u32 pool_block:u64 unwritten:u8
-//   chunk      := version:u32 count:u8 count * (target:u32 state:u8 offset:u64)
+//   chunk      := version:u32 copies_wanted:u8 count:u8 count * copy
+//   copy       := target:u32 state:u8 flags:u8 offset:u64     flags: 1 leaving, 2 doubtful
 //   target     := uuid[16] name:string host:string port:u32 capacity:u64 weight:u32 zone:string
+//                 draining:u8 instance:u64
+//   releasing  := version:u32 chunk:u64
+//   scrub      := active:u8 next:u64 began_s:i64 ended_s:i64
+//   damage     := block:u32 ... (rising, at least one)
 //   session    := client[16] opened_ns:i64 host:string
 //   slot       := seq:u64 reply (Thrift compact, the rest)
 //   grant,free := blocks:u64
-//   orphan     := nothing
+//   orphan, open, removed := nothing
 #pragma once
 
 #include <cstdint>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -31,7 +39,12 @@
 
 namespace weft {
 
-inline constexpr uint32_t kStoreFormat = 1;
+inline constexpr uint32_t kStoreFormat = 2;
+inline constexpr uint64_t kBlockBytes = 4096;
+// Of the logical address space, in which chunks lie sparsely; how much can be stored is up to the targets.
+inline constexpr uint64_t kPoolBlocksMax = 1ULL << 40;
+inline constexpr uint32_t kCopiesMax = 4;     // that a chunk is wanted to have
+inline constexpr size_t kChunkCopiesMax = 5;  // that it may have while one moves
 inline constexpr uint64_t kRootIno = 1;
 inline constexpr uint64_t kFirstCookie = 3;  // smaller numbers are left to "." and ".." of readers
 
@@ -46,7 +59,11 @@ struct Superblock {
 struct PoolRecord {
   uint32_t copies = 0;
   uint64_t chunk_blocks = 0;
-  uint64_t pool_blocks = 0;
+  uint64_t resync_bytes_per_s = 0;  // of each target; 0: no limit
+  uint64_t scrub_bytes_per_s = 0;   // of each target; 0: no limit
+  uint32_t scrub_interval_s = 0;    // 0: only when asked for
+  bool rebalancing = false;
+  uint64_t chunk_bytes() const { return chunk_blocks * kBlockBytes; }
   std::string Encode() const;
   static bool Decode(std::string_view bytes, PoolRecord* out);
 };
@@ -56,6 +73,9 @@ struct Counters {
   uint64_t next_session = 1;
   uint64_t starts = 0;
   uint64_t inodes = 0;
+  uint32_t map_version = 0;  // of the chunk that was changed last
+  uint64_t next_chunk = 0;   // index to try first: an index comes again only after all others
+  uint32_t next_target = 1;  // ids are never used again
   bool operator==(const Counters&) const = default;
   std::string Encode() const;
   static bool Decode(std::string_view bytes, Counters* out);
@@ -73,6 +93,7 @@ struct Inode {
   int64_t mtime_ns = 0;
   int64_t ctime_ns = 0;
   int64_t btime_ns = 0;
+  uint32_t copies = 1;  // of new data, or of what is made in this directory
   // directories
   uint64_t parent = 0;
   uint64_t next_cookie = kFirstCookie;
@@ -115,19 +136,59 @@ struct Extent {
   static bool Decode(uint64_t last, std::string_view bytes, Extent* out);
 };
 
+// IN_SYNC is read and written, RESYNCING written, STALE neither.
 enum class CopyState : uint8_t { kInSync = 1, kStale = 2, kResyncing = 3 };
 
 struct Copy {
   uint32_t target = 0;
   CopyState state = CopyState::kInSync;
-  uint64_t offset = 0;  // bytes
+  uint64_t offset = 0;    // bytes, of its place in the target's data area
+  bool leaving = false;   // to be dropped when there are enough others in sync
+  bool doubtful = false;  // not in sync, but it has all that was acknowledged: a client died while writing
+  bool operator==(const Copy&) const = default;
 };
 
 struct Chunk {
-  uint32_t version = 1;
-  std::vector<Copy> copies;
+  uint32_t version = 0;
+  uint32_t copies_wanted = 0;  // the chunk's class; never changes
+  std::vector<Copy> copies;    // on distinct targets; none: all were lost
+
+  const Copy* On(uint32_t target) const;
+  size_t Count(CopyState state) const;
+  bool Lost() const { return Count(CopyState::kInSync) == 0; }
+  bool Degraded() const { return Count(CopyState::kInSync) < copies_wanted; }
+  // As many copies as wanted, all in sync, none that is to leave.
+  bool Settled() const;
+  bool operator==(const Chunk&) const = default;
   std::string Encode() const;
   static bool Decode(std::string_view bytes, Chunk* out);
+};
+
+// How far the background scrub is.
+struct ScrubRecord {
+  bool active = false;
+  uint64_t next = 0;    // chunks before it have been scrubbed
+  int64_t began_s = 0;  // wall clock; also that of the pool's forming
+  int64_t ended_s = 0;  // of the last whole one; 0: never
+  bool operator==(const ScrubRecord&) const = default;
+  std::string Encode() const;
+  static bool Decode(std::string_view bytes, ScrubRecord* out);
+};
+
+// A place on a target that was a copy and is not free yet.
+struct ReleaseRecord {
+  uint32_t version = 0;  // of the pool's map when the copy was dropped
+  uint64_t chunk = 0;    // whose copy it was
+  bool operator==(const ReleaseRecord&) const = default;
+  std::string Encode() const;
+  static bool Decode(std::string_view bytes, ReleaseRecord* out);
+};
+
+// Blocks of a copy that failed their checksum, by their number in the chunk.
+struct DamageRecord {
+  std::set<uint32_t> blocks;
+  std::string Encode() const;
+  static bool Decode(std::string_view bytes, DamageRecord* out);
 };
 
 struct TargetRecord {
@@ -135,9 +196,11 @@ struct TargetRecord {
   std::string name;
   std::string host;
   uint32_t port = 0;
-  uint64_t capacity_bytes = 0;  // when the pool was formed
+  uint64_t capacity_bytes = 0;  // when it became a member
   uint32_t weight = 100;
   std::string zone;
+  bool draining = false;
+  uint64_t instance = 0;  // of its process that has registered last
   std::string Encode() const;
   static bool Decode(std::string_view bytes, TargetRecord* out);
 };

@@ -46,6 +46,46 @@ rocksdb::Options MakeOptions(const RocksOptions& wanted) {
   return options;
 }
 
+Status GetFrom(rocksdb::DB* db, const rocksdb::ReadOptions& options, std::string_view key, std::string* value,
+               bool* found) {
+  rocksdb::Status s = db->Get(options, ToSlice(key), value);
+  *found = s.ok();
+  return s.IsNotFound() ? Status::Ok() : ToStatus(s, "read");
+}
+
+Status ScanFrom(rocksdb::DB* db, rocksdb::ReadOptions options, std::string_view from, std::string_view to,
+                const StoreReader::Visitor& visit) {
+  rocksdb::Slice bound = ToSlice(to);
+  options.iterate_upper_bound = &bound;
+  std::unique_ptr<rocksdb::Iterator> it(db->NewIterator(options));
+  for (it->Seek(ToSlice(from)); it->Valid(); it->Next()) {
+    if (!visit(it->key().ToStringView(), it->value().ToStringView())) break;
+  }
+  return ToStatus(it->status(), "scan");
+}
+
+class RocksSnapshot final : public StoreReader {
+ public:
+  explicit RocksSnapshot(rocksdb::DB* db) : db_(db) {
+    options_.snapshot = db->GetSnapshot();
+    options_.fill_cache = false;  // whoever reads everything would push out what the server needs
+  }
+  ~RocksSnapshot() override { db_->ReleaseSnapshot(options_.snapshot); }
+  RocksSnapshot(const RocksSnapshot&) = delete;
+  RocksSnapshot& operator=(const RocksSnapshot&) = delete;
+
+  Status Get(std::string_view key, std::string* value, bool* found) override {
+    return GetFrom(db_, options_, key, value, found);
+  }
+  Status Scan(std::string_view from, std::string_view to, const Visitor& visit) override {
+    return ScanFrom(db_, options_, from, to, visit);
+  }
+
+ private:
+  rocksdb::DB* const db_;
+  rocksdb::ReadOptions options_;
+};
+
 }  // namespace
 
 Result<std::unique_ptr<RocksStore>> RocksStore::Open(const std::string& path, const RocksOptions& options) {
@@ -63,20 +103,15 @@ RocksStore::RocksStore(std::unique_ptr<rocksdb::DB> db) : db_(std::move(db)) {}
 RocksStore::~RocksStore() = default;
 
 Status RocksStore::Get(std::string_view key, std::string* value, bool* found) {
-  rocksdb::Status s = db_->Get(rocksdb::ReadOptions(), ToSlice(key), value);
-  *found = s.ok();
-  return s.IsNotFound() ? Status::Ok() : ToStatus(s, "read");
+  return GetFrom(db_.get(), rocksdb::ReadOptions(), key, value, found);
 }
 
 Status RocksStore::Scan(std::string_view from, std::string_view to, const Visitor& visit) {
-  rocksdb::Slice bound = ToSlice(to);
-  rocksdb::ReadOptions options;
-  options.iterate_upper_bound = &bound;
-  std::unique_ptr<rocksdb::Iterator> it(db_->NewIterator(options));
-  for (it->Seek(ToSlice(from)); it->Valid(); it->Next()) {
-    if (!visit(it->key().ToStringView(), it->value().ToStringView())) break;
-  }
-  return ToStatus(it->status(), "scan");
+  return ScanFrom(db_.get(), rocksdb::ReadOptions(), from, to, visit);
+}
+
+Result<std::unique_ptr<StoreReader>> RocksStore::Snapshot() {
+  return std::unique_ptr<StoreReader>(std::make_unique<RocksSnapshot>(db_.get()));
 }
 
 Status RocksStore::Commit(const Changes& changes) {

@@ -27,6 +27,7 @@ class RocksStore final : public Store {
   Status Get(std::string_view key, std::string* value, bool* found) override;
   Status Scan(std::string_view from, std::string_view to, const Visitor& visit) override;
   Status Commit(const Changes& changes) override;
+  Result<std::unique_ptr<StoreReader>> Snapshot() override;
 
  private:
   explicit RocksStore(std::unique_ptr<rocksdb::DB> db);

@@ -12,6 +12,7 @@
 
 #include <gtest/gtest.h>
 
+#include "userland/meta/fsck_run.h"
 #include "userland/meta/memory_store.h"
 #include "userland/meta/test_server.h"
 #include "userland/meta/transaction.h"
@@ -35,7 +36,7 @@ class RocksStoreTest : public ::testing::Test {
   std::string folder_;
 };
 
-std::map<std::string, std::string> All(Store* store) {
+std::map<std::string, std::string> All(StoreReader* store) {
   std::map<std::string, std::string> all;
   EXPECT_TRUE(store
                   ->Scan("", "\xff",
@@ -69,6 +70,37 @@ TEST_F(RocksStoreTest, BatchesAreKept) {
                          })
                   .ok());
   EXPECT_EQ(keys, (std::vector{std::string("c\0d", 3)}));
+}
+
+TEST_F(RocksStoreTest, SnapshotsDoNotMove) {
+  auto store = Open();
+  ASSERT_TRUE(store->Commit({{"a", "1"}, {"b", "2"}}).ok());
+  auto snapshot = store->Snapshot();
+  ASSERT_TRUE(snapshot.ok());
+  ASSERT_TRUE(store->Commit({{"a", "changed"}, {"b", std::nullopt}, {"c", "3"}}).ok());
+  EXPECT_EQ(All(snapshot->get()), (std::map<std::string, std::string>{{"a", "1"}, {"b", "2"}}));
+  std::string value;
+  bool found = false;
+  ASSERT_TRUE((*snapshot)->Get("a", &value, &found).ok());
+  EXPECT_EQ(value, "1");
+  EXPECT_EQ(All(store.get()), (std::map<std::string, std::string>{{"a", "changed"}, {"c", "3"}}));
+}
+
+TEST_F(RocksStoreTest, FsckOfADataFolder) {
+  EXPECT_EQ(FsckOffline(folder_, true).status().code(), ENOENT);
+  EXPECT_TRUE(std::filesystem::is_empty(folder_)) << "looking makes nothing";
+  {
+    auto store = Open();
+    ASSERT_TRUE(StateMachine::Open(store.get(), {}, {}).ok());
+    EXPECT_EQ(FsckOffline(folder_, true).status().code(), EBUSY);
+    ASSERT_TRUE(store->Commit({{key::Orphan(7, 7), ""}}).ok());
+  }
+  auto report = FsckOffline(folder_, false);
+  ASSERT_TRUE(report.ok()) << report.status().message();
+  ASSERT_EQ(report->problems.size(), 1U);
+  EXPECT_EQ(report->problems[0].kind, "orphan-mark");
+  EXPECT_TRUE(FsckOffline(folder_, true)->problems[0].repaired);
+  EXPECT_EQ(FsckOffline(folder_, false)->problems_total, 0);
 }
 
 TEST_F(RocksStoreTest, SecondOpenIsRefusedClearly) {

@@ -2,6 +2,7 @@
 #include "userland/meta/services.h"
 
 #include <algorithm>
+#include <chrono>
 
 #include <thrift/processor/TMultiplexedProcessor.h>
 
@@ -9,9 +10,12 @@
 #include "userland/base/daemon.h"
 #include "userland/base/log.h"
 #include "userland/rpc/client.h"
+#include "userland/meta/fsck_online.h"
 
 namespace weft {
 namespace {
+
+constexpr int32_t kJobsWaitMsMax = 60'000;
 
 void ThrowUnlessOk(const Status& status) {
   if (status.ok()) return;
@@ -57,12 +61,13 @@ class MetaService final : public idl::MetaServiceIf {
     }));
   }
 
-  void nextEvents(idl::Events& events, int64_t session, int64_t targets_version, int32_t wait_ms) override {
-    auto renew = [&](StateMachine& m) { return m.NextEvents(session, targets_version); };
+  void nextEvents(idl::Events& events, int64_t session, int64_t targets_version, int32_t wait_ms,
+                  int64_t chunks_version) override {
+    auto renew = [&](StateMachine& m) { return m.NextEvents(session, targets_version, chunks_version); };
     int64_t seen = engine_->events_version();
     events = ValueOrThrow(engine_->Run(renew));
     wait_ms = std::clamp(wait_ms, 0, lease_ms_ / 3);
-    if (events.__isset.targets || wait_ms == 0) return;
+    if (events.__isset.targets || events.__isset.chunks || wait_ms == 0) return;
     engine_->AwaitEvents(seen, wait_ms);
     events = ValueOrThrow(engine_->Run(renew));
   }
@@ -74,7 +79,7 @@ class MetaService final : public idl::MetaServiceIf {
 
 class AdminService final : public idl::AdminServiceIf {
  public:
-  explicit AdminService(Engine* engine) : engine_(engine) {}
+  explicit AdminService(Engine* engine) : engine_(engine), fsck_(engine) {}
 
   void version(idl::Version& reply) override {
     reply.software = kSoftwareVersion;
@@ -90,12 +95,35 @@ class AdminService final : public idl::AdminServiceIf {
     reply = ValueOrThrow(engine_->Run([](StateMachine& m) { return Result<idl::PoolStatus>(m.PoolStatus()); }));
   }
 
+  void setPool(idl::PoolStatus& reply, const idl::PoolSettings& settings) override {
+    reply = ValueOrThrow(engine_->Run([&](StateMachine& m) { return m.SetPool(settings); }));
+  }
+  void addTarget(idl::PoolStatus& reply, const std::string& name) override {
+    reply = ValueOrThrow(engine_->Run([&](StateMachine& m) { return m.AddTarget(name); }));
+  }
+  void drainTarget(idl::PoolStatus& reply, const std::string& name, bool cancel) override {
+    reply = ValueOrThrow(engine_->Run([&](StateMachine& m) { return m.DrainTarget(name, cancel); }));
+  }
+  void removeTarget(idl::PoolStatus& reply, const std::string& name, bool lost) override {
+    reply = ValueOrThrow(engine_->Run([&](StateMachine& m) { return m.RemoveTarget(name, lost); }));
+  }
+  void rebalance(idl::PoolStatus& reply, bool stop) override {
+    reply = ValueOrThrow(engine_->Run([&](StateMachine& m) { return m.Rebalance(stop); }));
+  }
+  void scrub(idl::PoolStatus& reply, bool stop) override {
+    reply = ValueOrThrow(engine_->Run([&](StateMachine& m) { return m.Scrub(stop); }));
+  }
+  void fsck(idl::FsckReport& reply, const idl::FsckArgs& params) override {
+    reply = ValueOrThrow(fsck_.Run(params.repair));
+  }
+
   void evictSession(int64_t session) override {
     ThrowUnlessOk(engine_->Run([&](StateMachine& m) { return m.EvictSession(session); }));
   }
 
  private:
   Engine* const engine_;
+  FsckOnline fsck_;
 };
 
 class TargetService final : public idl::TargetServiceIf {
@@ -108,8 +136,29 @@ class TargetService final : public idl::TargetServiceIf {
     reply = ValueOrThrow(std::move(orders));
   }
 
-  void heartbeat(idl::TargetOrders& reply, const std::string& uuid, const idl::TargetReport& report) override {
-    reply = ValueOrThrow(engine_->Run([&](StateMachine& m) { return m.Heartbeat(uuid, report); }));
+  void heartbeat(idl::TargetOrders& reply, const std::string& uuid, const idl::TargetReport& report,
+                 int64_t instance) override {
+    reply = ValueOrThrow(engine_->Run([&](StateMachine& m) { return m.Heartbeat(uuid, report, instance); }));
+  }
+
+  void nextJobs(idl::Jobs& reply, const std::string& uuid, int64_t instance, int64_t version,
+                int32_t wait_ms) override {
+    using Clock = std::chrono::steady_clock;
+    Clock::time_point end = Clock::now() + std::chrono::milliseconds(std::clamp(wait_ms, 0, kJobsWaitMsMax));
+    for (;;) {
+      int64_t seen = engine_->events_version();
+      reply = ValueOrThrow(engine_->Run([&](StateMachine& m) { return m.NextJobs(uuid, instance); }));
+      auto left = std::chrono::duration_cast<std::chrono::milliseconds>(end - Clock::now()).count();
+      if (reply.version > version || left <= 0) return;
+      if (!engine_->AwaitEvents(seen, static_cast<int>(left))) return;
+    }
+  }
+
+  void finishJobs(const std::string& uuid, int64_t instance, const std::vector<idl::JobResult>& results) override {
+    ThrowUnlessOk(engine_->Run([&](StateMachine& m) { return m.FinishJobs(uuid, instance, results); }));
+  }
+  void reportDamage(const std::string& uuid, int64_t instance, const std::vector<idl::Damage>& damages) override {
+    ThrowUnlessOk(engine_->Run([&](StateMachine& m) { return m.ReportDamage(uuid, instance, damages); }));
   }
 
  private:

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
 // StateMachine: the life of sessions.
+#include <algorithm>
 #include <cerrno>
 
 #include "thrift-gen/meta_constants.h"
@@ -28,7 +29,7 @@ Result<idl::Session> StateMachine::OpenSession(const idl::OpenSessionArgs& args)
   }
   Result<Uuid> client = UuidFromBytes(args.client);
   if (!client.ok()) return client.status().Annotate("client id");
-  if (!space_.formed()) {
+  if (!chunks_.formed()) {
     return Error(ENODEV, "cluster '{}' has no pool yet; form one with `weftctl pool create`", options_.cluster);
   }
   if (uint64_t id = sessions_.FindClient(*client); id != 0) {
@@ -47,7 +48,7 @@ Result<idl::Session> StateMachine::OpenSession(const idl::OpenSessionArgs& args)
     }
     late.push_back(id);
   }
-  for (uint64_t id : late) EndSession(id, "its lease had run out when another client came");
+  for (uint64_t id : late) EndSession(id, false, "its lease had run out when another client came");
   uint64_t id = counters_.next_session++;
   sessions_.Add(id, {*client, now_.wall_ns, args.host.substr(0, kHostBytesMax)}, now_.mono_ms);
   LogInfo("session {} of host '{}' opened", id, args.host.substr(0, kHostBytesMax));
@@ -72,18 +73,34 @@ idl::Session StateMachine::Describe(uint64_t id) {
   idl::Session out;
   out.id = static_cast<int64_t>(id);
   out.root_ino = kRootIno;
-  out.pool_blocks = static_cast<int64_t>(space_.pool().pool_blocks);
-  out.chunk_blocks = static_cast<int32_t>(space_.pool().chunk_blocks);
-  out.copies = static_cast<int32_t>(space_.pool().copies);
+  out.pool_blocks = static_cast<int64_t>(kPoolBlocksMax);
+  out.chunk_blocks = static_cast<int32_t>(chunks_.pool().chunk_blocks);
+  out.copies = static_cast<int32_t>(chunks_.pool().copies);
   out.cluster_uuid = ToBytes(superblock_.uuid);
   out.lease_ms = options_.lease_ms;
   out.fence_below = out.id;  // one client at a time: all before it have ended
   if (std::optional<Inode> root = tables_.GetInode(kRootIno)) out.root = ToAttr(kRootIno, *root);
   out.targets = targets_.Map();
+  out.chunks_version = chunks_.map_version();
   return out;
 }
 
-void StateMachine::EndSession(uint64_t id, std::string_view why) {
+// Its writes may have reached some copies and not others.
+void StateMachine::EqualizeChunksOf(uint64_t session) {
+  size_t changed = 0;
+  for (uint64_t chunk : open_chunks_.of(session)) {
+    uint32_t version = chunks_.map_version();
+    chunks_.Equalize(chunk, [this](uint32_t target) { return IsTargetUp(target); });
+    changed += chunks_.map_version() != version;
+    bool still_open = std::ranges::any_of(
+        open_chunks_.all(), [&](const auto& other) { return other.first != session && other.second.contains(chunk); });
+    if (still_open) chunks_.ClearDoubtful(chunk);
+  }
+  if (changed > 0)
+    LogWarning("session {}: {} chunks that it may have been writing to are resynchronised", session, changed);
+}
+
+void StateMachine::EndSession(uint64_t id, bool clean, std::string_view why) {
   ClientSession* session = sessions_.Find(id);
   if (session == nullptr) return;
   std::vector<uint64_t> orphans;
@@ -98,6 +115,8 @@ void StateMachine::EndSession(uint64_t id, std::string_view why) {
   uint64_t granted = space_.granted_blocks(id);
   for (uint64_t ino : orphans) files_.Destroy(id, ino);
   space_.ReleaseAll(id);
+  if (!clean) EqualizeChunksOf(id);
+  open_chunks_.CloseAll(id);
   LogInfo("session {} of host '{}' ended: {}; freed {} orphans and {} granted blocks", id, session->record.host, why,
           orphans.size(), granted);
   sessions_.Remove(id);
@@ -107,14 +126,24 @@ void StateMachine::EndSession(uint64_t id, std::string_view why) {
 Status StateMachine::EvictSession(uint64_t id) {
   if (sessions_.Find(id) == nullptr)
     return Error(ENOENT, "there is no session {}; `weftctl session list` shows them", id);
-  EndSession(id, "evicted by an operator");
+  EndSession(id, false, "evicted by an operator");
   return {};
 }
 
-Result<idl::Events> StateMachine::NextEvents(uint64_t session, int64_t targets_version) {
+Result<idl::Events> StateMachine::NextEvents(uint64_t session, int64_t targets_version, int64_t chunks_version) {
   if (Status status = CheckSession(session); !status.ok()) return status;
   idl::Events events;
   if (targets_.version() > targets_version) events.__set_targets(targets_.Map());
+  events.chunks_version = chunks_.map_version();
+  auto since = static_cast<uint32_t>(std::clamp<int64_t>(chunks_version, 0, UINT32_MAX));
+  size_t max = idl::g_meta_constants.CHUNKS_PER_EVENT;
+  auto changed = chunks_.Changed(since, max);
+  if (changed.size() == max) events.chunks_version = changed.back().second->version;
+  std::vector<idl::Chunk> chunks;
+  for (const auto& [index, chunk] : changed) {
+    if (!chunk->copies.empty()) chunks.push_back(ToIdl(index, *chunk));
+  }
+  if (!chunks.empty()) events.__set_chunks(std::move(chunks));
   return events;
 }
 

@@ -18,7 +18,9 @@ std::string Serialize(const idl::Reply& reply) {
   return buffer->getBufferAsString();
 }
 
-bool Parse(std::string_view bytes, idl::Reply* reply) {
+}  // namespace
+
+bool DecodeReply(std::string_view bytes, idl::Reply* reply) {
   try {
     std::string copy(bytes);
     auto buffer =
@@ -30,8 +32,6 @@ bool Parse(std::string_view bytes, idl::Reply* reply) {
     return false;
   }
 }
-
-}  // namespace
 
 void Sessions::Load(int64_t now_ms) {
   tables_->Scan<SessionRecord>("N", [&](uint64_t id, SessionRecord record) {
@@ -45,7 +45,7 @@ void Sessions::Load(int64_t now_ms) {
     SlotRecord record;
     idl::Reply reply;
     bool good = key::Parse(key, &id, &slot) && slot < kSessionSlots && sessions_.contains(id) &&
-                SlotRecord::Decode(value, &record) && Parse(record.reply, &reply);
+                SlotRecord::Decode(value, &record) && DecodeReply(record.reply, &reply);
     if (!tables_->Check(good, key)) return false;
     sessions_[id].slots[slot] = {record.seq, std::move(reply)};
     return true;

@@ -31,6 +31,9 @@ struct ClientSession {
   std::array<Slot, kSessionSlots> slots;
 };
 
+// The reply in a SlotRecord. False: it is malformed.
+bool DecodeReply(std::string_view bytes, idl::Reply* reply);
+
 class Sessions {
  public:
   explicit Sessions(Tables* tables) : tables_(tables) {}

@@ -2,6 +2,7 @@
 #include <cerrno>
 #include <random>
 #include <set>
+#include <sys/stat.h>
 
 #include "userland/meta/test_server.h"
 
@@ -61,82 +62,9 @@ TEST(RangeMapTest, AgreesWithASetOfBlocks) {
   }
 }
 
-std::vector<PlacementTarget> Make(std::initializer_list<uint64_t> slots) {
-  std::vector<PlacementTarget> targets;
-  for (uint64_t n : slots) {
-    PlacementTarget target;
-    target.id = static_cast<uint32_t>(targets.size() + 1);
-    target.slots = n;
-    targets.push_back(target);
-  }
-  return targets;
-}
-
-// Places as many chunks as PlacementCapacity says and checks that all find distinct targets.
-void Fill(std::vector<PlacementTarget>* targets, uint32_t copies) {
-  uint64_t chunks = PlacementCapacity(*targets, copies);
-  for (uint64_t left = chunks; left > 0; --left) {
-    std::vector<size_t> chosen = PlaceChunk(*targets, copies, left);
-    ASSERT_EQ(std::set<size_t>(chosen.begin(), chosen.end()).size(), copies) << left << " of " << chunks << " left";
-    for (size_t i : chosen) ASSERT_LE(++(*targets)[i].used, (*targets)[i].slots);
-  }
-}
-
-TEST(PlacementTest, Capacity) {
-  EXPECT_EQ(PlacementCapacity(Make({10}), 1), 10U);
-  EXPECT_EQ(PlacementCapacity(Make({10, 10}), 2), 10U);
-  EXPECT_EQ(PlacementCapacity(Make({10, 10, 10}), 2), 15U);
-  EXPECT_EQ(PlacementCapacity(Make({100, 10, 10}), 2), 20U);
-  EXPECT_EQ(PlacementCapacity(Make({100, 10}), 2), 10U);
-  EXPECT_EQ(PlacementCapacity(Make({10, 10, 10}), 4), 0U);
-  EXPECT_EQ(PlacementCapacity(Make({}), 1), 0U);
-}
-
-TEST(PlacementTest, AllOfTheCapacityCanBePlaced) {
-  for (uint32_t copies = 1; copies <= 4; ++copies) {
-    std::mt19937_64 random(copies);
-    for (int round = 0; round < 50; ++round) {
-      std::vector<PlacementTarget> targets;
-      for (uint32_t i = 0; i < copies + random() % 5; ++i) {
-        targets.push_back({i + 1, random() % 60, 0, static_cast<uint32_t>(1 + random() % 300), random() % 2 ? "a" : "",
-                           random() % 4 != 0});
-      }
-      Fill(&targets, copies);
-    }
-  }
-}
-
-TEST(PlacementTest, FillsEvenlyByWeightAndSize) {
-  std::vector<PlacementTarget> targets = Make({100, 100, 200, 100});
-  targets[3].weight = 50;
-  for (int i = 0; i < 90; ++i) {
-    for (size_t at : PlaceChunk(targets, 1, 400)) ++targets[at].used;
-  }
-  EXPECT_NEAR(targets[0].used, 20, 1);
-  EXPECT_NEAR(targets[1].used, 20, 1);
-  EXPECT_NEAR(targets[2].used, 40, 1);
-  EXPECT_NEAR(targets[3].used, 10, 1);
-}
-
-TEST(PlacementTest, PrefersOtherZonesAndTargetsThatAreUp) {
-  std::vector<PlacementTarget> targets = Make({100, 100, 100, 100});
-  targets[0].zone = targets[1].zone = "a";
-  targets[2].zone = targets[3].zone = "b";
-  for (int i = 0; i < 40; ++i) {
-    std::vector<size_t> chosen = PlaceChunk(targets, 2, 200 - i);
-    ASSERT_EQ(chosen.size(), 2U);
-    EXPECT_NE(targets[chosen[0]].zone, targets[chosen[1]].zone);
-    for (size_t at : chosen) ++targets[at].used;
-  }
-  targets[2].up = false;
-  targets[3].up = false;
-  EXPECT_EQ(PlaceChunk(targets, 2, 160).size(), 2U);
-  for (size_t at : PlaceChunk(targets, 2, 100)) EXPECT_TRUE(targets[at].up);
-}
-
 class SpaceTest : public ::testing::Test {
  protected:
-  SpaceTest() { server_.Form(); }
+  SpaceTest() : server_(WithoutUpkeep()) { server_.Form(); }
   void TearDown() override { server_.Check(); }
   idl::Reply Do(const idl::Operation& operation) { return server_.Execute(operation); }
   idl::StatFs StatFs() { return Do(op::StatFs()).statfs; }
@@ -184,7 +112,7 @@ TEST_F(SpaceTest, EverythingCanBeGrantedThenNothing) {
   }
   EXPECT_EQ(StatFs().free_blocks, 0);
   EXPECT_EQ(StatFs().granted_blocks, kPoolBlocks);
-  EXPECT_EQ(server_.machine().space().chunks().size(), 16U);
+  EXPECT_EQ(server_.machine().chunks().all().size(), 16U);
   EXPECT_EQ(Do(op::Release(all[3].pool_block + 1, 1)).error, 0);
   idl::Reply reply = Do(op::Grant(100, 4));
   ASSERT_EQ(reply.ranges.size(), 1U);
@@ -243,7 +171,7 @@ TEST_F(SpaceTest, ChunksAreMadeWhenGranted) {
   std::set<std::pair<int32_t, int64_t>> places;
   for (size_t i = 0; i < chunks.size(); ++i) {
     EXPECT_EQ(chunks[i].index, static_cast<int64_t>(i));
-    EXPECT_EQ(chunks[i].version, 1);
+    EXPECT_EQ(chunks[i].version, static_cast<int>(i + 1));
     ASSERT_EQ(chunks[i].copies.size(), 2U);
     EXPECT_NE(chunks[i].copies[0].target, chunks[i].copies[1].target);
     for (const idl::Copy& copy : chunks[i].copies) {
@@ -258,25 +186,143 @@ TEST_F(SpaceTest, ChunksAreMadeWhenGranted) {
   EXPECT_EQ(Do(op::GetChunks(0, 0)).error, EINVAL);
 }
 
-TEST_F(SpaceTest, MarkStaleKeepsTheLastCopy) {
-  ASSERT_EQ(Do(op::Grant(1, 1)).error, 0);
-  idl::Reply reply = Do(op::MarkStale(0, 1, 2));
-  ASSERT_EQ(reply.error, 0);
-  ASSERT_EQ(reply.chunks.size(), 1U);
-  EXPECT_EQ(reply.chunks[0].version, 2);
-  EXPECT_EQ(reply.chunks[0].copies[0].state, idl::CopyState::IN_SYNC);
-  EXPECT_EQ(reply.chunks[0].copies[1].state, idl::CopyState::STALE);
-  EXPECT_EQ(Do(op::MarkStale(0, 1, 2)).chunks.at(0).version, 2) << "stale already";
-  EXPECT_EQ(Do(op::MarkStale(0, 2, 1)).error, EBUSY);
-  EXPECT_EQ(Do(op::MarkStale(0, 2, 3)).error, EBUSY);
-  EXPECT_EQ(Do(op::MarkStale(0, 2, 0)).error, EINVAL);
-  EXPECT_EQ(Do(op::MarkStale(0, 2, 4)).error, EINVAL);
-  EXPECT_EQ(Do(op::MarkStale(0, 3, 2)).error, EINVAL) << "a version that never was";
-  EXPECT_EQ(Do(op::MarkStale(99, 1, 1)).error, ENOENT);
-  EXPECT_EQ(server_.machine().PoolStatus().chunks_degraded, 1);
+TEST_F(SpaceTest, GrantsAreOfTheClassThatWasAskedFor) {
+  EXPECT_EQ(Do(op::Grant(1, 1, -1)).error, EINVAL);
+  EXPECT_EQ(Do(op::Grant(1, 1, 5)).error, EINVAL);
+  EXPECT_EQ(Do(op::Grant(1, 1, 3)).error, ENOSPC) << "there are two targets";
+  const Chunks& chunks = server_.machine().chunks();
+  for (int copies : {1, 2, 0}) {
+    idl::Reply reply = Do(op::Grant(3000, 4, copies));
+    ASSERT_EQ(reply.error, 0);
+    for (const idl::Range& range : reply.ranges) {
+      const Chunk& chunk = *chunks.Find(static_cast<uint64_t>(range.pool_block / kChunkBlocks));
+      EXPECT_EQ(chunk.copies_wanted, copies == 0 ? 2U : static_cast<uint32_t>(copies));
+      EXPECT_EQ(chunk.copies.size(), chunk.copies_wanted);
+    }
+  }
+}
+
+TEST_F(SpaceTest, WhatCanBeStoredCountsThePoolsCopies) {
+  idl::StatFs empty = StatFs();
+  EXPECT_EQ(empty.blocks, kPoolBlocks);
+  ASSERT_EQ(Do(op::Grant(kChunkBlocks, 1, 1)).error, 0);
+  EXPECT_EQ(server_.machine().chunks().all().size(), 8U) << "of one copy";
+  EXPECT_EQ(StatFs().free_blocks, kPoolBlocks - 4 * kChunkBlocks) << "two of them take the place of one of two copies";
+  EXPECT_EQ(StatFs().blocks, StatFs().free_blocks + StatFs().granted_blocks);
+  EXPECT_EQ(server_.machine().space().free_blocks(1), 31U * kChunkBlocks);
+}
+
+TEST_F(SpaceTest, SpareChunksAreDeletedAndTheirPlacesReleased) {
+  std::vector<idl::Range> all;
+  for (idl::Reply reply = Do(op::Grant(4096, 8)); reply.error == 0; reply = Do(op::Grant(4096, 8))) {
+    all.insert(all.end(), reply.ranges.begin(), reply.ranges.end());
+  }
+  const StateMachine& machine = server_.machine();
+  ASSERT_EQ(machine.chunks().all().size(), 16U);
+  for (const idl::Range& range : all) ASSERT_EQ(Do(op::Release(range.pool_block, range.blocks)).error, 0);
+  EXPECT_EQ(machine.chunks().all().size(), 8U) << "some are kept for the next grant";
+  EXPECT_EQ(machine.open_chunks().of(server_.session()).size(), 8U);
+  EXPECT_EQ(machine.chunks().used_places(1), 16U) << "until the target has let go of them";
+  EXPECT_EQ(StatFs().free_blocks, 8 * kChunkBlocks);
+  server_.Check();
+  server_.FinishReleases();
+  EXPECT_EQ(machine.chunks().used_places(1), 8U);
+  EXPECT_EQ(StatFs().free_blocks, kPoolBlocks);
+  std::set<int64_t> indexes;
+  for (idl::Reply reply = Do(op::Grant(4096, 8)); reply.error == 0; reply = Do(op::Grant(4096, 8))) {
+    for (const idl::Range& range : reply.ranges) indexes.insert(range.pool_block / kChunkBlocks);
+  }
+  EXPECT_EQ(indexes.size(), 16U);
+  EXPECT_EQ(*indexes.rbegin(), 23) << "an index does not come again soon";
+}
+
+TEST(SpaceLimitsTest, WhatWasDeletedCanBeWrittenAgainAtOnce) {
+  MemoryStore store;
+  auto machine = *StateMachine::Open(&store, {}, {});
+  machine->Begin({});
+  ASSERT_TRUE(machine->RegisterTarget(TestServer::TargetArgs("t1", 64 << 20)).ok());
+  idl::CreatePoolArgs args;
+  args.chunk_bytes = 1 << 20;
+  ASSERT_TRUE(machine->CreatePool(args).ok());
+  uint64_t session = machine->OpenSession(TestServer::ClientArgs("c"))->id;
+  idl::Request request;
+  for (request.seq = 1; request.seq <= 2; ++request.seq) {
+    request.op = op::Grant(64 * 256, 64);
+    idl::Reply reply = machine->Execute(session, request);
+    ASSERT_EQ(reply.error, 0);
+    EXPECT_EQ(machine->space().free_blocks(1), 0U);
+    for (const idl::Range& range : reply.ranges) {
+      ++request.seq;
+      request.op = op::Release(range.pool_block, range.blocks);
+      ASSERT_EQ(machine->Execute(session, request).error, 0);
+    }
+    EXPECT_EQ(machine->space().free_blocks(1), 64U * 256);
+  }
+}
+
+TEST_F(SpaceTest, AFilesLastBlockFreesItsChunk) {
+  int64_t file = Do(op::Create(1, "f", S_IFREG | 0644)).attr.ino;
+  std::vector<idl::Extent> extents;
+  int64_t at = 0;
+  for (idl::Reply reply = Do(op::Grant(4096, 8)); reply.error == 0; reply = Do(op::Grant(4096, 8))) {
+    for (const idl::Range& range : reply.ranges) {
+      extents.push_back(op::MakeExtent(at, range.pool_block, static_cast<int>(range.blocks)));
+      at += range.blocks;
+    }
+  }
+  ASSERT_EQ(Do(op::Commit(file, extents)).error, 0);
+  EXPECT_EQ(server_.machine().space().used_blocks(), static_cast<uint64_t>(kPoolBlocks));
+  EXPECT_EQ(StatFs().free_blocks, 0);
+  ASSERT_EQ(Do(op::SetSize(file, 0)).error, 0);
+  EXPECT_EQ(server_.machine().chunks().all().size(), 8U);
+  EXPECT_EQ(server_.machine().space().used_blocks(), 0U);
+}
+
+TEST_F(SpaceTest, SpareChunksOfOneClassMakeRoomForAnother) {
+  std::vector<idl::Range> all;
+  for (idl::Reply reply = Do(op::Grant(4096, 8)); reply.error == 0; reply = Do(op::Grant(4096, 8))) {
+    all.insert(all.end(), reply.ranges.begin(), reply.ranges.end());
+  }
+  for (const idl::Range& range : all) {
+    if (range.pool_block >= 2 * kChunkBlocks) continue;
+    ASSERT_EQ(Do(op::Release(range.pool_block, range.blocks)).error, 0);
+  }
+  ASSERT_EQ(server_.machine().chunks().all().size(), 16U);
+  EXPECT_EQ(Do(op::Grant(1, 1, 1)).error, ENOSPC);
+  EXPECT_EQ(server_.machine().chunks().all().size(), 14U);
   server_.Open();
-  EXPECT_EQ(Do(op::GetChunks(0, 1)).chunks.at(0).version, 2);
-  EXPECT_EQ(server_.machine().PoolStatus().chunks_degraded, 1);
+  server_.FinishReleases();
+  EXPECT_EQ(Do(op::Grant(1, 1, 1)).error, 0);
+}
+
+TEST_F(SpaceTest, GrantsPreferChunksOfWhichAllCopiesAreGood) {
+  ASSERT_EQ(Do(op::Grant(1, 1)).error, 0);
+  const Chunks& chunks = server_.machine().chunks();
+  std::set<int64_t> bad;
+  for (int64_t index = 0; index < 8; ++index) {
+    ASSERT_EQ(Do(op::MarkStale(index, static_cast<int>(chunks.Find(index)->version), 1)).error, 0);
+    bad.insert(index);
+  }
+  int64_t good = 0;
+  int64_t total = 0;
+  for (idl::Reply reply = Do(op::Grant(700, 4)); reply.error == 0; reply = Do(op::Grant(700, 4))) {
+    for (const idl::Range& range : reply.ranges) {
+      bool is_bad = bad.contains(range.pool_block / kChunkBlocks);
+      if (!is_bad) good += range.blocks;
+      if (is_bad) {
+        EXPECT_EQ(good, 8 * kChunkBlocks) << "while there were better ones";
+      }
+      total += range.blocks;
+    }
+  }
+  EXPECT_EQ(total, kPoolBlocks - 1);
+}
+
+TEST_F(SpaceTest, BlocksOfAChunkThatDoesNotExistAreRefused) {
+  int64_t file = Do(op::Create(1, "f", S_IFREG | 0644)).attr.ino;
+  EXPECT_EQ(Do(op::Commit(file, {op::MakeExtent(0, (1LL << 40) - 1, 1)})).error, EINVAL);
+  EXPECT_EQ(Do(op::Commit(file, {op::MakeExtent(0, 1LL << 40, 1)})).error, EINVAL);
+  EXPECT_EQ(Do(op::Release((1LL << 40) - 1, 1)).error, EINVAL);
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "userland/meta/state_machine.h"
 
+#include <algorithm>
 #include <cerrno>
 
 #include "userland/base/log.h"
@@ -8,41 +9,28 @@
 namespace weft {
 namespace {
 
-// Chunks that fit a reply of the kernel's channel (weft_get_chunks_rep).
-constexpr size_t kChunksPerReply = (kMetaReplyBytes - 8) / 80;
+// Chunks that one call names or gets (WEFT_CHUNKS_PER_CALL).
+constexpr size_t kChunksPerCall = 256;
 // Ranges that fit (weft_ranges).
 constexpr size_t kRangesPerReply = (kMetaReplyBytes - 8) / 16;
 
 bool ChangesState(const idl::Operation& op) {
   const auto& set = op.__isset;
   return set.setattr || set.create || set.remove || set.rename || set.link || set.commit || set.punch || set.evict ||
-         set.grant || set.release || set.mark_stale;
+         set.grant || set.release || set.mark_stale || set.open_chunks || set.close_chunks;
 }
 
 int CountSet(const idl::Operation& op) {
   const auto& set = op.__isset;
   return set.statfs + set.lookup + set.getattr + set.setattr + set.create + set.remove + set.rename + set.link +
          set.readlink + set.readdir + set.get_extents + set.commit + set.punch + set.evict + set.grant + set.release +
-         set.get_chunks + set.mark_stale;
+         set.get_chunks + set.mark_stale + set.open_chunks + set.close_chunks;
 }
 
 idl::Reply Failed(int error) {
   idl::Reply reply;
   reply.error = error;
   return reply;
-}
-
-idl::Chunk ToIdl(uint64_t index, const Chunk& chunk) {
-  idl::Chunk out;
-  out.index = static_cast<int64_t>(index);
-  out.version = static_cast<int32_t>(chunk.version);
-  for (const Copy& copy : chunk.copies) {
-    idl::Copy& to = out.copies.emplace_back();
-    to.target = static_cast<int32_t>(copy.target);
-    to.state = static_cast<idl::CopyState::type>(copy.state);
-    to.offset = static_cast<int64_t>(copy.offset);
-  }
-  return out;
 }
 
 Result<Superblock> ReadOrMakeSuperblock(Tables* tables, const std::string& cluster) {
@@ -78,6 +66,19 @@ Result<Superblock> ReadOrMakeSuperblock(Tables* tables, const std::string& clust
 
 }  // namespace
 
+idl::Chunk ToIdl(uint64_t index, const Chunk& chunk) {
+  idl::Chunk out;
+  out.index = static_cast<int64_t>(index);
+  out.version = static_cast<int32_t>(chunk.version);
+  for (const Copy& copy : chunk.copies) {
+    idl::Copy& to = out.copies.emplace_back();
+    to.target = static_cast<int32_t>(copy.target);
+    to.state = static_cast<idl::CopyState::type>(copy.state);
+    to.offset = static_cast<int64_t>(copy.offset);
+  }
+  return out;
+}
+
 Result<std::unique_ptr<StateMachine>> StateMachine::Open(Store* store, const MetaOptions& options, MetaNow now) {
   Transaction tx(store);
   Tables tables(&tx);
@@ -90,42 +91,77 @@ Result<std::unique_ptr<StateMachine>> StateMachine::Open(Store* store, const Met
 }
 
 StateMachine::StateMachine(Store* store, const MetaOptions& options, const Superblock& superblock)
-    : options_(options),
+    : store_(store),
+      options_(options),
       superblock_(superblock),
       tx_(store),
       tables_(&tx_),
       names_(&tables_, &counters_, options.names),
       targets_(&tables_, superblock.uuid, options.cluster, options.targets),
-      space_(&tables_,
-             [this] {
-               std::vector<PlacementTarget> view = targets_.ForPlacement(space_.pool().chunk_blocks * kBlockBytes);
-               for (PlacementTarget& target : view) target.used = space_.chunks_on(target.id);
-               return view;
-             }),
+      chunks_(&tables_, &counters_,
+              [this](uint32_t target) {
+                std::vector<PlacementTarget> view = PlacementView();
+                auto it = std::ranges::find(view, target, &PlacementTarget::id);
+                return it == view.end() ? 0 : it->slots;
+              }),
+      open_chunks_(&tables_),
+      space_(
+          &tables_, &chunks_, &open_chunks_, [this] { return PlacementView(); }, options.space),
       files_(&tables_, &space_, &counters_),
-      sessions_(&tables_) {}
+      sessions_(&tables_),
+      upkeep_(&tables_, &chunks_, &space_, &targets_, [this] { BeginOperation(); }) {}
 
 Status StateMachine::Load(MetaNow now) {
   now_ = now;
   if (std::optional<Counters> counters = tables_.Get<Counters>(key::Counters())) counters_ = *counters;
   ++counters_.starts;
-  space_.Load();
+  if (chunks_.Load()) {
+    open_chunks_.Load();
+    space_.Load();
+  }
   targets_.Load(now.mono_ms, counters_.starts);
+  targets_.SetChunkBytes(chunks_.pool().chunk_bytes());
   sessions_.Load(now.mono_ms);
-  if (Status status = Commit(); !status.ok()) return status;
-  if (space_.formed()) {
-    LogInfo("cluster '{}': {} inodes, {} of {} blocks free, {} chunks, {} sessions", options_.cluster, counters_.inodes,
-            space_.free_blocks(), space_.pool().pool_blocks, space_.chunks().size(), sessions_.all().size());
+  if (chunks_.formed()) upkeep_.Load();
+  if (Status status = CommitStore(); !status.ok()) return status;
+  if (chunks_.formed()) {
+    LogInfo("cluster '{}': {} inodes, {} blocks used, {} free, {} chunks, {} sessions", options_.cluster,
+            counters_.inodes, space_.used_blocks(), space_.free_blocks(chunks_.pool().copies), chunks_.all().size(),
+            sessions_.all().size());
   }
   return {};
 }
 
+std::vector<PlacementTarget> StateMachine::PlacementView() const {
+  std::vector<PlacementTarget> view = targets_.ForPlacement(chunks_.pool().chunk_bytes());
+  for (PlacementTarget& target : view) target.used = chunks_.used_places(target.id);
+  return view;
+}
+
+bool StateMachine::IsTargetUp(uint32_t target) const {
+  return std::ranges::any_of(targets_.all(), [&](const auto& t) { return t.second.id == target && t.second.up; });
+}
+
+// From here on nothing is taken back that was done before.
+void StateMachine::BeginOperation() {
+  tx_.Begin();
+  chunks_.Begin();
+  open_chunks_.Begin();
+  space_.Begin();
+}
+
 void StateMachine::Begin(MetaNow now) {
   now_ = now;
+  BeginOperation();
   targets_.Tick(now.mono_ms);
 }
 
 Status StateMachine::Commit() {
+  if (options_.upkeep) upkeep_.Run(now_.mono_ms, now_.wall_ns / 1'000'000'000);
+  return CommitStore();
+}
+
+Status StateMachine::CommitStore() {
   if (counters_ != stored_counters_) {
     tx_.Put(key::Counters(), counters_.Encode());
     stored_counters_ = counters_;
@@ -160,15 +196,20 @@ idl::Reply StateMachine::Execute(uint64_t session_id, const idl::Request& reques
 
 idl::Reply StateMachine::ExecuteOnce(const OpContext& context, const idl::Operation& op) {
   Counters counters = counters_;
-  tx_.Begin();
-  space_.Begin();
+  BeginOperation();
   idl::Reply reply;
   int error = Dispatch(context, op, &reply);
   if (!tx_.status().ok()) error = EIO;  // nothing of this batch will be committed
   if (error == 0) return reply;
   tx_.Rollback();
   space_.Rollback();
+  open_chunks_.Rollback();
+  chunks_.Rollback();
   counters_ = counters;
+  if (op.__isset.grant && error == ENOSPC) {
+    BeginOperation();
+    space_.MakeRoom(ClassOf(op.grant));
+  }
   return Failed(error);
 }
 
@@ -191,13 +232,19 @@ int StateMachine::Dispatch(const OpContext& context, const idl::Operation& op, i
   if (set.release) return Release(context, op.release);
   if (set.get_chunks) return GetChunks(op.get_chunks, reply);
   if (set.mark_stale) return MarkStale(context, op.mark_stale, reply);
+  if (set.open_chunks) return OpenChunksOf(context, op.open_chunks);
+  if (set.close_chunks) return CloseChunksOf(context, op.close_chunks);
   return StatFs(context, reply);
 }
 
+uint32_t StateMachine::ClassOf(const idl::GrantOp& op) const {
+  return op.copies == 0 ? chunks_.pool().copies : static_cast<uint32_t>(op.copies);
+}
+
 int StateMachine::Grant(const OpContext& context, const idl::GrantOp& op, idl::Reply* reply) {
-  if (op.blocks <= 0 || op.ranges_max <= 0) return EINVAL;
+  if (op.blocks <= 0 || op.ranges_max <= 0 || op.copies < 0 || op.copies > static_cast<int>(kCopiesMax)) return EINVAL;
   size_t ranges_max = std::min<size_t>(op.ranges_max, kRangesPerReply);
-  std::vector<BlockRange> ranges = space_.Grant(context.session, op.blocks, ranges_max);
+  std::vector<BlockRange> ranges = space_.Grant(context.session, op.blocks, ranges_max, ClassOf(op));
   if (ranges.empty()) return ENOSPC;
   std::vector<idl::Range> out(ranges.size());
   for (size_t i = 0; i < ranges.size(); ++i) {
@@ -225,9 +272,11 @@ int StateMachine::Release(const OpContext& context, const idl::ReleaseOp& op) {
 int StateMachine::GetChunks(const idl::GetChunksOp& op, idl::Reply* reply) {
   if (op.first < 0 || op.count <= 0) return EINVAL;
   std::vector<idl::Chunk> chunks;
-  uint64_t end = std::min<uint64_t>(space_.chunks().size(), static_cast<uint64_t>(op.first) + op.count);
-  for (uint64_t i = op.first; i < end && chunks.size() < kChunksPerReply; ++i) {
-    chunks.push_back(ToIdl(i, space_.chunks()[i]));
+  uint64_t end = static_cast<uint64_t>(op.first) + static_cast<uint64_t>(op.count);
+  for (auto it = chunks_.all().lower_bound(op.first); it != chunks_.all().end() && it->first < end; ++it) {
+    if (chunks.size() >= kChunksPerCall) break;
+    // Without any copy it is as good as gone for a client.
+    if (!it->second.copies.empty()) chunks.push_back(ToIdl(it->first, it->second));
   }
   reply->__set_chunks(std::move(chunks));
   return 0;
@@ -235,21 +284,40 @@ int StateMachine::GetChunks(const idl::GetChunksOp& op, idl::Reply* reply) {
 
 int StateMachine::MarkStale(const OpContext& context, const idl::MarkStaleOp& op, idl::Reply* reply) {
   if (op.index < 0) return ENOENT;
-  uint64_t degraded = space_.degraded();
-  int error = space_.MarkStale(op.index, static_cast<uint32_t>(op.version), static_cast<uint32_t>(op.copy_mask));
+  uint32_t version = chunks_.map_version();
+  int error = chunks_.MarkStale(op.index, static_cast<uint32_t>(op.version), static_cast<uint32_t>(op.copy_mask));
   if (error != 0) return error;
-  if (space_.degraded() != degraded) {
-    LogWarning("session {}: chunk {} is degraded: write to copies {:#x} failed", context.session, op.index,
-               op.copy_mask);
+  const Chunk& chunk = *chunks_.Find(op.index);
+  if (chunk.version > version) {
+    LogWarning("session {}: chunk {}: write to copies {:#x} failed, they are stale; {} of {} are in sync",
+               context.session, op.index, op.copy_mask, chunk.Count(CopyState::kInSync), chunk.copies_wanted);
   }
-  reply->__set_chunks({ToIdl(op.index, space_.chunks()[op.index])});
+  reply->__set_chunks({ToIdl(op.index, chunk)});
+  return 0;
+}
+
+int StateMachine::OpenChunksOf(const OpContext& context, const idl::OpenChunksOp& op) {
+  if (op.indexes.size() > kChunksPerCall) return EINVAL;
+  for (int64_t index : op.indexes) {
+    if (chunks_.Find(index) == nullptr) return ENOENT;
+    open_chunks_.Open(context.session, index);
+    chunks_.ClearDoubtful(index);
+  }
+  return 0;
+}
+
+// One that was deleted meanwhile is closed already.
+int StateMachine::CloseChunksOf(const OpContext& context, const idl::CloseChunksOp& op) {
+  if (op.indexes.size() > kChunksPerCall) return EINVAL;
+  for (int64_t index : op.indexes) open_chunks_.Close(context.session, index);
   return 0;
 }
 
 int StateMachine::StatFs(const OpContext& context, idl::Reply* reply) {
   idl::StatFs out;
-  out.blocks = static_cast<int64_t>(space_.pool().pool_blocks);
-  out.free_blocks = static_cast<int64_t>(space_.free_blocks());
+  uint64_t free = space_.free_blocks(chunks_.pool().copies);
+  out.blocks = static_cast<int64_t>(space_.used_blocks() + space_.granted_blocks() + free);
+  out.free_blocks = static_cast<int64_t>(free);
   out.granted_blocks = static_cast<int64_t>(space_.granted_blocks(context.session));
   out.files = static_cast<int64_t>(counters_.inodes);
   reply->__set_statfs(out);

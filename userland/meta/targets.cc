@@ -24,12 +24,35 @@ bool IsName(std::string_view name) {
 
 void Targets::Load(int64_t now_ms, uint64_t starts) {
   version_ = static_cast<int64_t>(starts << 32) + 1;
+  first_jobs_version_ = version_;
+  told_at_ms_ = now_ms;
+  now_ms_ = now_ms;
   tables_->Scan<TargetRecord>("T", [&](uint64_t id, TargetRecord record) {
     TargetState& target = targets_[record.uuid];
     target.id = static_cast<uint32_t>(id);
+    members_[target.id] = record.uuid;
     target.record = std::move(record);
+    target.joined = true;
     target.heartbeat_at_ms = now_ms;  // up until the contrary is known
+    target.jobs_version = first_jobs_version_;
   });
+}
+
+const TargetState* Targets::FindId(uint32_t id) const {
+  auto it = members_.find(id);
+  return it == members_.end() ? nullptr : &targets_.at(it->second);
+}
+
+Result<const TargetState*> Targets::Check(const std::string& bytes, int64_t instance) const {
+  Result<Uuid> uuid = UuidFromBytes(bytes);
+  if (!uuid.ok()) return uuid.status().Annotate("target");
+  auto it = targets_.find(*uuid);
+  if (it == targets_.end()) return Error(ESTALE, "target {} has not registered", ToString(*uuid));
+  if (it->second.record.instance != static_cast<uint64_t>(instance)) {
+    return Error(ESTALE, "target '{}': instance {:x} has registered since, this is {:x}; register again",
+                 it->second.record.name, it->second.record.instance, static_cast<uint64_t>(instance));
+  }
+  return &it->second;
 }
 
 const TargetState* Targets::FindName(std::string_view name) const {
@@ -37,6 +60,19 @@ const TargetState* Targets::FindName(std::string_view name) const {
     if (target.record.name == name) return &target;
   }
   return nullptr;
+}
+
+idl::Peer Targets::PeerAt(const Copy& copy) const {
+  idl::Peer peer;
+  peer.id = static_cast<int32_t>(copy.target);
+  peer.offset = static_cast<int64_t>(copy.offset);
+  const TargetState* target = FindId(copy.target);
+  if (target == nullptr) return peer;
+  peer.uuid = ToBytes(target->record.uuid);
+  peer.name = target->record.name;
+  peer.host = target->record.host;
+  peer.port = static_cast<int32_t>(target->record.port);
+  return peer;
 }
 
 idl::TargetMap Targets::Map() const {
@@ -55,6 +91,10 @@ idl::TargetMap Targets::Map() const {
     out.up = target.up;
     out.queue_depth = target.queue_depth;
     out.load = target.load;
+    out.device_latency_us = target.device_latency_us;
+    out.report_age_ms = target.reported_at_ms < 0
+                            ? -1
+                            : static_cast<int32_t>(std::min<int64_t>(now_ms_ - target.reported_at_ms, INT32_MAX));
   }
   std::ranges::sort(map.targets, {}, &idl::TargetAddress::id);
   return map;
@@ -65,7 +105,7 @@ std::vector<PlacementTarget> Targets::ForPlacement(uint64_t chunk_bytes) const {
   for (const auto& [uuid, target] : targets_) {
     if (target.id == 0) continue;
     view.push_back({target.id, target.record.capacity_bytes / chunk_bytes, 0, target.record.weight, target.record.zone,
-                    target.up});
+                    target.usable(), target.record.draining});
   }
   std::ranges::sort(view, {}, &PlacementTarget::id);
   return view;
@@ -108,6 +148,13 @@ Status Targets::CheckArgs(const idl::RegisterTargetArgs& args) const {
 Status Targets::CheckIdentity(const Uuid& uuid, const idl::RegisterTargetArgs& args) {
   auto known = targets_.find(uuid);
   bool member = known != targets_.end() && known->second.id != 0;
+  if (tables_->tx().Get(key::Removed(args.uuid))) {
+    return Error(
+        EINVAL,
+        "target '{}' ({}) was removed from the pool as lost: what it holds is out of date; wipe its backing to "
+        "use it anew",
+        args.name, ToString(uuid));
+  }
   if (!args.cluster_uuid.empty()) {
     if (args.cluster_uuid != ToBytes(cluster_)) {
       Result<Uuid> other = UuidFromBytes(args.cluster_uuid);
@@ -144,7 +191,11 @@ Status Targets::CheckIdentity(const Uuid& uuid, const idl::RegisterTargetArgs& a
 void Targets::SetUp(TargetState* target, bool up) {
   if (target->up == up) return;
   target->up = up;
-  if (target->id != 0) ++version_;
+  if (target->id != 0) {
+    ++version_;
+    TargetChange& change = changes_[target->id];
+    if (!up) change.stopped = true;
+  }
   if (up) {
     LogInfo("target '{}' is up", target->record.name);
   } else {
@@ -153,10 +204,14 @@ void Targets::SetUp(TargetState* target, bool up) {
   }
 }
 
-idl::TargetOrders Targets::OrdersFor(const TargetState& target) const {
+idl::TargetOrders Targets::OrdersFor(TargetState* target) {
   idl::TargetOrders orders;
-  orders.id = static_cast<int32_t>(target.id);
-  if (target.id != 0) orders.cluster_uuid = ToBytes(cluster_);
+  orders.id = static_cast<int32_t>(target->id);
+  if (target->id != 0) {
+    orders.cluster_uuid = ToBytes(cluster_);
+    orders.chunk_bytes = static_cast<int64_t>(chunk_bytes_);
+    target->told = true;
+  }
   orders.heartbeat_ms = times_.heartbeat_ms;
   return orders;
 }
@@ -167,6 +222,7 @@ Result<idl::TargetOrders> Targets::Register(const idl::RegisterTargetArgs& args,
   if (Status status = CheckIdentity(uuid, args); !status.ok()) return status;
   bool fresh = !targets_.contains(uuid);
   TargetState& target = targets_[uuid];
+  if (fresh) target.jobs_version = first_jobs_version_;
   TargetRecord record = target.record;
   record.uuid = uuid;
   record.name = args.name;
@@ -176,43 +232,100 @@ Result<idl::TargetOrders> Targets::Register(const idl::RegisterTargetArgs& args,
   record.zone = args.zone;
   if (target.id == 0) record.capacity_bytes = static_cast<uint64_t>(args.capacity_bytes);
   bool changed = record.Encode() != target.record.Encode();
-  if (fresh || changed) {
+  record.instance = static_cast<uint64_t>(args.instance);
+  bool restarted = !fresh && record.instance != target.record.instance;
+  if (fresh || changed || restarted) {
     LogInfo("target '{}' ({}) registered: {}:{}, {}", record.name, ToString(uuid), record.host, record.port,
             FormatBytes(args.capacity_bytes));
   }
   target.record = std::move(record);
   target.heartbeat_at_ms = now_ms;
-  if (target.id != 0 && changed) {
+  if (restarted) target.told = false;
+  if (target.id != 0 && !args.cluster_uuid.empty()) target.joined = true;
+  if (target.id != 0 && (changed || restarted)) {
     tables_->tx().Put(key::Target(target.id), target.record.Encode());
-    ++version_;
+    TargetChange& change = changes_[target.id];
+    if (restarted) change.stopped = true;
+    if (changed) ++version_;
   }
   SetUp(&target, true);
-  return OrdersFor(target);
+  return OrdersFor(&target);
 }
 
-Result<idl::TargetOrders> Targets::Heartbeat(const Uuid& uuid, const idl::TargetReport& report, int64_t now_ms) {
-  auto it = targets_.find(uuid);
-  if (it == targets_.end()) return Error(ESTALE, "target {} has not registered", ToString(uuid));
-  TargetState& target = it->second;
+bool Targets::Report(TargetState* target, const idl::TargetReport& report, int64_t now_ms) {
+  target->reported_at_ms = now_ms;
+  target->queue_depth = std::max(report.queue_depth, 0);
+  target->load = std::clamp(report.load, 0, 1000);
+  target->device_latency_us = std::max(report.device_latency_us, 0);
+  if (target->id == 0) return false;
+  return std::abs(target->load - target->told_load) >= kLoadStep || now_ms - told_at_ms_ >= kReportsTellMs;
+}
+
+Result<idl::TargetOrders> Targets::Heartbeat(const std::string& uuid, const idl::TargetReport& report, int64_t instance,
+                                             int64_t now_ms) {
+  Result<const TargetState*> checked = Check(uuid, instance);
+  if (!checked.ok()) return checked.status();
+  TargetState& target = targets_.at((*checked)->record.uuid);
   target.heartbeat_at_ms = now_ms;
-  target.queue_depth = std::max(report.queue_depth, 0);
-  target.load = std::clamp(report.load, 0, 1000);
-  if (target.id != 0 && std::abs(target.load - target.told_load) >= kLoadStep) {
-    target.told_load = target.load;
+  if (target.told && !target.joined) {
+    target.joined = true;
+    changes_[target.id];
+  }
+  if (Report(&target, report, now_ms)) {
+    told_at_ms_ = now_ms;
+    for (const auto& [id, member] : members_) Mutable(id)->told_load = Mutable(id)->load;
     ++version_;
   }
   SetUp(&target, true);
-  return OrdersFor(target);
+  return OrdersFor(&target);
 }
 
-void Targets::Join(const Uuid& uuid, uint32_t id) {
+// ---- members ------------------------------------------------------------------------------------
+
+void Targets::Join(const Uuid& uuid, uint32_t id, bool awaited) {
   TargetState& target = targets_.at(uuid);
   target.id = id;
+  target.told = false;
+  target.awaited = awaited;
+  members_[id] = uuid;
   tables_->tx().Put(key::Target(id), target.record.Encode());
+  changes_[id];
+  TouchJobs(id);  // it is to ask for its orders
   ++version_;
 }
 
+void Targets::SetDraining(uint32_t id, bool draining) {
+  TargetState* target = Mutable(id);
+  if (target->record.draining == draining) return;
+  target->record.draining = draining;
+  tables_->tx().Put(key::Target(id), target->record.Encode());
+  changes_[id];
+}
+
+void Targets::Remove(uint32_t id, bool lost) {
+  Uuid uuid = members_.at(id);
+  if (lost) tables_->tx().Put(key::Removed(ToBytes(uuid)), "");
+  tables_->tx().Delete(key::Target(id));
+  members_.erase(id);
+  targets_.erase(uuid);
+  changes_[id].stopped = true;
+  ++jobs_changes_;  // who waits for its jobs learns that it is unknown
+  ++version_;
+}
+
+void Targets::TouchJobs(uint32_t id) {
+  TargetState* target = Mutable(id);
+  if (target == nullptr) return;
+  ++target->jobs_version;
+  ++jobs_changes_;
+}
+
+void Targets::TouchAllJobs() {
+  for (const auto& [id, uuid] : members_) TouchJobs(id);
+}
+
 void Targets::Tick(int64_t now_ms) {
+  now_ms_ = now_ms;
   for (auto& [uuid, target] : targets_) {
     if (now_ms - target.heartbeat_at_ms >= times_.down_ms) SetUp(&target, false);
   }

@@ -142,7 +142,9 @@ TEST_F(TargetsTest, MembersAreRecognized) {
 TEST_F(TargetsTest, SilenceMeansDown) {
   server_.Form();
   int64_t version = Map().version;
-  auto events = [&] { return server_.Run([&](StateMachine& m) { return m.NextEvents(server_.session(), version); }); };
+  auto events = [&] {
+    return server_.Run([&](StateMachine& m) { return m.NextEvents(server_.session(), version, INT64_MAX); });
+  };
   EXPECT_FALSE(events()->__isset.targets);
   EXPECT_EQ(server_.machine().deadline_ms(), server_.now().mono_ms + 5'000);
   server_.Advance(4'000);
@@ -186,6 +188,7 @@ TEST_F(TargetsTest, NewChunksAvoidTargetsThatAreDown) {
   for (std::string name : {"t1", "t2", "t3"}) ASSERT_TRUE(server_.Register(Args(name, 256)).ok());
   ASSERT_TRUE(server_.CreatePool(2, 4 * kMiB).ok());
   Map();
+  for (std::string name : {"t1", "t2", "t3"}) ASSERT_TRUE(server_.Heartbeat(Args(name)).ok());  // they have joined
   server_.Advance(4'500);
   ASSERT_TRUE(server_.Heartbeat(Args("t1")).ok());
   ASSERT_TRUE(server_.Heartbeat(Args("t3")).ok());

@@ -16,6 +16,13 @@
 
 namespace weft {
 
+// Nothing happens that the test does not do.
+inline MetaOptions WithoutUpkeep() {
+  MetaOptions options;
+  options.upkeep = false;
+  return options;
+}
+
 class TestServer {
  public:
   explicit TestServer(MetaOptions options = {});
@@ -46,7 +53,7 @@ class TestServer {
   Result<idl::TargetOrders> Heartbeat(const idl::RegisterTargetArgs& args, int load = 0) {
     idl::TargetReport report;
     report.load = load;
-    return Run([&](StateMachine& m) { return m.Heartbeat(args.uuid, report); });
+    return Run([&](StateMachine& m) { return m.Heartbeat(args.uuid, report, args.instance); });
   }
   Result<idl::PoolStatus> CreatePool(int copies, int64_t chunk_bytes, std::vector<std::string> targets = {});
 
@@ -65,8 +72,17 @@ class TestServer {
   idl::Reply ExecuteRequest(const idl::Request& request);
   idl::Request MakeRequest(const idl::Operation& op, int slot = 0);
 
-  // The invariants: free + granted + used == pool and no block in two places; both orders of directory
-  // entries agree; inode counts, block counts and link counts are right; memory mirrors the store.
+  // Changes the chunk table in a batch of its own.
+  template <typename F>
+  auto RunOnChunks(F&& call) {
+    return Run([&](StateMachine& m) { return call(*m.mutable_chunks()); });
+  }
+  // All targets let go of the places that they are to release.
+  void FinishReleases();
+
+  // The invariants: free + granted + used == blocks of the chunks that exist and no block in two places; no
+  // place of a target is taken twice; versions are unique; sessions that own something exist; both orders of
+  // directory entries agree; inode counts, block counts and link counts are right; memory mirrors the store.
   void Check();
 
  private:
@@ -85,6 +101,7 @@ idl::Operation StatFs();
 idl::Operation Lookup(int64_t parent, const std::string& name);
 idl::Operation GetAttr(int64_t ino);
 idl::Operation SetSize(int64_t ino, int64_t size);
+idl::Operation SetCopies(int64_t ino, int copies);
 idl::Operation Create(int64_t parent, const std::string& name, int mode, const std::string& target = "");
 idl::Operation Remove(int64_t parent, const std::string& name, bool directory = false);
 idl::Operation Rename(int64_t old_parent, const std::string& old_name, int64_t new_parent, const std::string& new_name,
@@ -97,10 +114,12 @@ idl::Extent MakeExtent(int64_t file_block, int64_t pool_block, int blocks, bool 
 idl::Operation Commit(int64_t ino, std::vector<idl::Extent> extents, int64_t size = -1);
 idl::Operation Punch(int64_t ino, int64_t file_block, int64_t blocks);
 idl::Operation Evict(std::vector<int64_t> inos);
-idl::Operation Grant(int64_t blocks, int ranges_max);
+idl::Operation Grant(int64_t blocks, int ranges_max, int copies = 0);
 idl::Operation Release(int64_t pool_block, int64_t blocks);
 idl::Operation GetChunks(int64_t first, int count);
 idl::Operation MarkStale(int64_t index, int version, int mask);
+idl::Operation OpenChunks(std::vector<int64_t> indexes);
+idl::Operation CloseChunks(std::vector<int64_t> indexes);
 
 }  // namespace op
 

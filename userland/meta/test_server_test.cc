@@ -15,6 +15,7 @@ namespace weft {
 
 TestServer::TestServer(MetaOptions options) : options_(std::move(options)) {
   EXPECT_TRUE(InitLog("meta_test", "error").ok());
+  options_.space.spare_blocks = 0;  // the pools of the tests are small
   Open();
 }
 
@@ -60,6 +61,9 @@ void TestServer::Form() {
   ASSERT_TRUE(Register(TargetArgs("t2", 64 << 20)).ok());
   auto pool = CreatePool(2, 4 << 20);
   ASSERT_TRUE(pool.ok()) << pool.status().message();
+  for (std::string name : {"t1", "t2"}) {  // told that they have joined, and knowing it
+    for (int i = 0; i < 2; ++i) ASSERT_TRUE(Heartbeat(TargetArgs(name, 64 << 20)).ok());
+  }
   auto session = OpenSession("c1");
   ASSERT_TRUE(session.ok()) << session.status().message();
   session_ = session->id;
@@ -96,6 +100,12 @@ struct Gathered {
   std::map<uint64_t, uint64_t> entries;
   std::set<std::pair<uint64_t, uint64_t>> cookies;
   std::set<uint64_t> orphans;
+  std::set<uint64_t> sessions;
+  std::set<uint64_t> owners;  // sessions that own orphans, grants, open chunks, slots
+  std::map<uint64_t, Chunk> chunks;
+  std::set<uint64_t> open;                          // chunks
+  std::set<std::pair<uint64_t, uint64_t>> places;   // target, offset
+  std::set<std::pair<uint64_t, uint64_t>> damaged;  // chunk, target
   uint64_t free = 0;
   uint64_t granted = 0;
   uint64_t used = 0;
@@ -138,6 +148,7 @@ void Gather(const std::string& key, const std::string& value, Gathered* all) {
     }
     case 'G':
       ASSERT_TRUE(key::Parse(key, &a, &b));
+      all->owners.insert(a);
       Own(all, b, blocks_of(), &all->granted);
       break;
     case 'F':
@@ -147,6 +158,37 @@ void Gather(const std::string& key, const std::string& value, Gathered* all) {
     case 'O':
       ASSERT_TRUE(key::Parse(key, &a, &b));
       all->orphans.insert(b);
+      all->owners.insert(a);
+      break;
+    case 'L':
+      ASSERT_TRUE(key::Parse(key, &a, &b));
+      all->owners.insert(a);
+      break;
+    case 'N':
+      ASSERT_TRUE(key::Parse(key, &a));
+      all->sessions.insert(a);
+      break;
+    case 'W':
+      ASSERT_TRUE(key::Parse(key, &a, &b));
+      all->owners.insert(a);
+      all->open.insert(b);
+      break;
+    case 'K':
+      ASSERT_TRUE(key::Parse(key, &a));
+      ASSERT_TRUE(Chunk::Decode(value, &all->chunks[a]));
+      for (const Copy& copy : all->chunks[a].copies) {
+        EXPECT_TRUE(all->places.insert({copy.target, copy.offset}).second) << "two copies at one place, chunk " << a;
+      }
+      break;
+    case 'R': {
+      uint32_t target = 0;
+      ASSERT_TRUE(key::ParseReleasing(key, &target, &a));
+      EXPECT_TRUE(all->places.insert({target, a}).second) << "a place being released is used";
+      break;
+    }
+    case 'B':
+      ASSERT_TRUE(key::Parse(key, &a, &b));
+      all->damaged.insert({a, b});
       break;
     default:
       break;
@@ -194,7 +236,69 @@ void CheckTree(const Gathered& all, const MemoryStore& store) {
   EXPECT_EQ(twins, all.cookies.size());
 }
 
+void CheckChunks(const Gathered& all, const StateMachine& machine) {
+  std::set<uint32_t> versions;
+  for (const auto& [index, chunk] : all.chunks) {
+    EXPECT_TRUE(versions.insert(chunk.version).second) << "version " << chunk.version << " twice";
+    EXPECT_LE(chunk.version, machine.chunks().map_version());
+    EXPECT_LE(chunk.Count(CopyState::kInSync), kChunkCopiesMax);
+    std::set<uint32_t> targets;
+    for (const Copy& copy : chunk.copies) {
+      EXPECT_TRUE(targets.insert(copy.target).second) << "two copies of chunk " << index << " on one target";
+      EXPECT_FALSE(copy.doubtful && copy.state == CopyState::kInSync) << "chunk " << index;
+    }
+  }
+  for (uint64_t chunk : all.open) EXPECT_TRUE(all.chunks.contains(chunk)) << "open chunk " << chunk << " is gone";
+  for (const auto& [index, target] : all.damaged) {
+    auto chunk = all.chunks.find(index);
+    ASSERT_NE(chunk, all.chunks.end());
+    EXPECT_NE(chunk->second.On(static_cast<uint32_t>(target)), nullptr);
+  }
+  for (uint64_t session : all.owners) EXPECT_TRUE(all.sessions.contains(session)) << "session " << session;
+}
+
+// The mirrors of a machine that has worked and of one that has just read the store.
+void CheckMirrors(const StateMachine& worked, const StateMachine& fresh) {
+  const Chunks& a = worked.chunks();
+  const Chunks& b = fresh.chunks();
+  EXPECT_EQ(a.all(), b.all());
+  EXPECT_EQ(a.releases(), b.releases());
+  EXPECT_EQ(a.damage(), b.damage());
+  EXPECT_EQ(a.bad_blocks(), b.bad_blocks());
+  EXPECT_EQ(a.degraded(), b.degraded());
+  EXPECT_EQ(a.lost(), b.lost());
+  EXPECT_EQ(a.unsettled(), b.unsettled());
+  auto changed = [](const Chunks& chunks) {
+    std::vector<uint64_t> order;
+    for (const auto& [index, chunk] : chunks.Changed(0, SIZE_MAX)) order.push_back(index);
+    return order;
+  };
+  EXPECT_EQ(changed(a), changed(b));
+  EXPECT_EQ(a.Changed(0, SIZE_MAX).size(), a.all().size());
+  for (const idl::TargetInfo& target : worked.PoolStatus().targets) {
+    auto id = static_cast<uint32_t>(target.id);
+    EXPECT_EQ(a.on(id), b.on(id));
+    EXPECT_EQ(a.used_places(id), b.used_places(id));
+    EXPECT_EQ(a.unsynced(id), b.unsynced(id));
+  }
+  EXPECT_EQ(worked.open_chunks().all(), fresh.open_chunks().all());
+  for (uint32_t copies = 1; copies <= kCopiesMax; ++copies) {
+    if (a.formed()) {
+      EXPECT_EQ(worked.space().free_blocks(copies), fresh.space().free_blocks(copies));
+    }
+  }
+}
+
 }  // namespace
+
+void TestServer::FinishReleases() {
+  RunOnChunks([](Chunks& chunks) {
+    for (const auto& [place, record] : Chunks::Releases(chunks.releases())) {
+      EXPECT_EQ(chunks.ReleaseDone(place.first, place.second), 0);
+    }
+    return 0;
+  });
+}
 
 void TestServer::Check() {
   Gathered all;
@@ -203,11 +307,17 @@ void TestServer::Check() {
     if (testing::Test::HasFatalFailure()) return;
   }
   const Space& space = machine_->space();
-  EXPECT_EQ(all.free + all.granted + all.used, space.pool().pool_blocks);
-  EXPECT_EQ(all.free, space.free_blocks());
+  EXPECT_EQ(all.free + all.granted + all.used, all.chunks.size() * machine_->chunks().pool().chunk_blocks);
+  EXPECT_EQ(all.free, space.free_in_chunks());
   EXPECT_EQ(all.granted, space.granted_blocks());
+  EXPECT_EQ(all.used, space.used_blocks());
   EXPECT_EQ(static_cast<int64_t>(all.inodes.size()), machine_->PoolStatus().files);
   CheckTree(all, store_);
+  CheckChunks(all, *machine_);
+  MemoryStore copy = store_;
+  auto fresh = StateMachine::Open(&copy, options_, now());
+  ASSERT_TRUE(fresh.ok()) << fresh.status().message();
+  CheckMirrors(*machine_, **fresh);
 }
 
 namespace op {
@@ -237,6 +347,15 @@ idl::Operation SetSize(int64_t ino, int64_t size) {
   args.ino = ino;
   args.valid = idl::g_meta_constants.SET_SIZE;
   args.size = size;
+  idl::Operation o;
+  o.__set_setattr(args);
+  return o;
+}
+idl::Operation SetCopies(int64_t ino, int copies) {
+  idl::SetAttrOp args;
+  args.ino = ino;
+  args.valid = idl::g_meta_constants.SET_COPIES;
+  args.copies = copies;
   idl::Operation o;
   o.__set_setattr(args);
   return o;
@@ -345,10 +464,11 @@ idl::Operation Evict(std::vector<int64_t> inos) {
   o.__set_evict(args);
   return o;
 }
-idl::Operation Grant(int64_t blocks, int ranges_max) {
+idl::Operation Grant(int64_t blocks, int ranges_max, int copies) {
   idl::GrantOp args;
   args.blocks = blocks;
   args.ranges_max = ranges_max;
+  args.copies = copies;
   idl::Operation o;
   o.__set_grant(args);
   return o;
@@ -378,6 +498,21 @@ idl::Operation MarkStale(int64_t index, int version, int mask) {
   args.copy_mask = mask;
   idl::Operation o;
   o.__set_mark_stale(args);
+  return o;
+}
+
+idl::Operation OpenChunks(std::vector<int64_t> indexes) {
+  idl::OpenChunksOp args;
+  args.indexes = std::move(indexes);
+  idl::Operation o;
+  o.__set_open_chunks(args);
+  return o;
+}
+idl::Operation CloseChunks(std::vector<int64_t> indexes) {
+  idl::CloseChunksOp args;
+  args.indexes = std::move(indexes);
+  idl::Operation o;
+  o.__set_close_chunks(args);
   return o;
 }
 

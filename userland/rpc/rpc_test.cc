@@ -41,7 +41,10 @@ class FakeTargetService : public idl::TargetServiceIf {
     }
     orders.id = params.port;
   }
-  void heartbeat(idl::TargetOrders& orders, const std::string& uuid, const idl::TargetReport&) override {
+  void nextJobs(idl::Jobs&, const std::string&, int64_t, int64_t, int32_t) override {}
+  void finishJobs(const std::string&, int64_t, const std::vector<idl::JobResult>&) override {}
+  void reportDamage(const std::string&, int64_t, const std::vector<idl::Damage>&) override {}
+  void heartbeat(idl::TargetOrders& orders, const std::string& uuid, const idl::TargetReport&, int64_t) override {
     orders.cluster_uuid = uuid;
   }
 
@@ -179,7 +182,7 @@ TEST_F(RpcTest, OneConnectionCarriesAnyNumberOfBytes) {
   for (int i = 0; i < 2'500; ++i) {  // more than Thrift's default limit of 100 MB
     Result<idl::TargetOrders> orders = client.Call([&](idl::TargetServiceClient& service) {
       idl::TargetOrders reply;
-      service.heartbeat(reply, large, {});
+      service.heartbeat(reply, large, {}, 0);
       return reply;
     });
     ASSERT_TRUE(orders.ok()) << i << ": " << orders.status().message();

@@ -23,7 +23,8 @@ namespace weft::target {
 namespace {
 
 constexpr uint64_t kSizeMin = 16 << 20;
-constexpr uint64_t kBlockBytes = 4096;
+constexpr uint64_t kGrowth = 2;  // the areas have room for so many times the capacity at the start
+constexpr uint64_t kZeroStep = 1 << 20;
 constexpr size_t kTailBytes = 64 << 10;  // some formats keep a copy at the end
 
 struct AlignedBuffer {  // for O_DIRECT
@@ -48,20 +49,33 @@ Result<std::unique_ptr<Backing>> Backing::Open(const BackingOptions& options) {
     if (Status s = backing->Format(options.force); !s.ok()) return s;
     return backing;
   }
-  uint64_t capacity = backing->size_bytes_ - kDataOffset;
-  if (label->capacity_bytes > capacity) {
+  if (label->capacity_bytes + label->data_offset > backing->size_bytes_) {
     return Error(EINVAL, "{} has {} bytes, its label says {}: it has shrunk", options.path, backing->size_bytes_,
-                 label->capacity_bytes + kDataOffset);
+                 label->capacity_bytes + label->data_offset);
   }
   backing->label_ = *label;
   backing->uuid_ = label->target;
-  backing->capacity_bytes_ = capacity;
-  if (label->capacity_bytes < capacity) {
-    LogInfo("{} has grown to {}", options.path, FormatBytes(capacity));
-    label->capacity_bytes = capacity;
+  backing->areas_ = AreasFor(label->capacity_max_bytes);
+  backing->FitCapacity(&*label);
+  if (label->capacity_bytes != backing->label_.capacity_bytes) {
     if (Status s = backing->WriteLabel(*label); !s.ok()) return s;
   }
   return backing;
+}
+
+// To what the device has now, as far as the areas in front of the data have room for it.
+void Backing::FitCapacity(Label* label) {
+  uint64_t capacity = size_bytes_ - label->data_offset;
+  if (capacity > label->capacity_max_bytes) {
+    LogWarning(
+        "{} has grown to more than {}, for which it was laid out: the rest is not used; drain this target, "
+        "then make it anew with --force",
+        path_, FormatBytes(label->capacity_max_bytes));
+    capacity = label->capacity_max_bytes;
+  }
+  if (capacity > label->capacity_bytes) LogInfo("{} has grown to {}", path_, FormatBytes(capacity));
+  capacity_bytes_ = capacity;
+  label->capacity_bytes = capacity;
 }
 
 Backing::~Backing() {
@@ -161,14 +175,13 @@ Status Backing::Format(bool force) {
   if (!force) {
     if (Status s = CheckEmpty(); !s.ok()) return s;
   }
-  AlignedBuffer zeroes(kDataOffset);
-  memset(zeroes.data, 0, kDataOffset);
-  if (pwrite(fd_, zeroes.data, kDataOffset, 0) != static_cast<ssize_t>(kDataOffset)) {
-    return Status::Errno(errno, fmt::format("write the label area of {}", path_));
-  }
-  capacity_bytes_ = size_bytes_ - kDataOffset;
-  uuid_ = RandomUuid();
-  Label label{.target = uuid_, .capacity_bytes = capacity_bytes_};
+  Label label{.target = RandomUuid(), .capacity_max_bytes = kGrowth * size_bytes_};
+  areas_ = AreasFor(label.capacity_max_bytes);
+  label.data_offset = areas_.data;
+  label.capacity_bytes = size_bytes_ - areas_.data;
+  if (Status s = ZeroAreas(); !s.ok()) return s;
+  capacity_bytes_ = label.capacity_bytes;
+  uuid_ = label.target;
   for (int i = 0; i < kLabelCopies; i++) {
     if (Status s = WriteLabel(label); !s.ok()) return s;
   }
@@ -176,18 +189,33 @@ Status Backing::Format(bool force) {
   return Status::Ok();
 }
 
+// Everything in front of the data.
+Status Backing::ZeroAreas() {
+  int mode = is_device_ ? FALLOC_FL_ZERO_RANGE : FALLOC_FL_PUNCH_HOLE;
+  if (fallocate(fd_, mode | FALLOC_FL_KEEP_SIZE, 0, static_cast<off_t>(areas_.data)) == 0) return Status::Ok();
+  if (errno != EOPNOTSUPP) return Status::Errno(errno, fmt::format("zero the first {} of {}", areas_.data, path_));
+  AlignedBuffer zeroes(kZeroStep);
+  memset(zeroes.data, 0, kZeroStep);
+  for (uint64_t at = 0; at < areas_.data; at += kZeroStep) {
+    if (pwrite(fd_, zeroes.data, kZeroStep, static_cast<off_t>(at)) != static_cast<ssize_t>(kZeroStep)) {
+      return Status::Errno(errno, fmt::format("zero {} at {}", path_, at));
+    }
+  }
+  return Status::Ok();
+}
+
 // A device that holds anything in its first MiB or at its very end belongs to somebody.
 Status Backing::CheckEmpty() {
-  AlignedBuffer head(kDataOffset);
+  AlignedBuffer head(kAreasOffset);
   AlignedBuffer tail(kTailBytes);
-  if (Status s = ReadAt(0, head.data, kDataOffset); !s.ok()) return s;
+  if (Status s = ReadAt(0, head.data, kAreasOffset); !s.ok()) return s;
   if (Status s = ReadAt(size_bytes_ - kTailBytes, tail.data, kTailBytes); !s.ok()) return s;
   auto used = [](uint8_t b) { return b != 0; };
-  uint8_t* head_end = head.data + kDataOffset;
+  uint8_t* head_end = head.data + kAreasOffset;
   uint8_t* at = std::find_if(head.data, head_end, used);
   bool in_head = at != head_end;
   if (!in_head && std::none_of(tail.data, tail.data + kTailBytes, used)) return Status::Ok();
-  std::string_view what = GuessContents(std::span<const uint8_t>(head.data, kDataOffset));
+  std::string_view what = GuessContents(std::span<const uint8_t>(head.data, kAreasOffset));
   return Error(EEXIST, "{} holds {} ({}); --force makes it a weft target and destroys that", path_,
                what.empty() ? "data of something else" : what,
                in_head ? fmt::format("byte {} is not zero", at - head.data) : "its end is not zero");
@@ -215,6 +243,23 @@ Status Backing::SetCluster(const Uuid& cluster) {
   std::lock_guard lock(mutex_);
   Label label = label_;
   label.cluster = cluster;
+  return WriteLabel(label);
+}
+
+uint64_t Backing::chunk_bytes() const {
+  std::lock_guard lock(mutex_);
+  return label_.chunk_bytes;
+}
+
+Status Backing::SetChunkBytes(uint64_t bytes) {
+  std::lock_guard lock(mutex_);
+  if (label_.chunk_bytes != 0) {
+    return Error(EINVAL,
+                 "{} has chunks of {} bytes, the pool of {}; a target of another pool is made anew with --force", path_,
+                 label_.chunk_bytes, bytes);
+  }
+  Label label = label_;
+  label.chunk_bytes = bytes;
   return WriteLabel(label);
 }
 

@@ -2,7 +2,7 @@
 //
 // The device or file behind a target: opened, locked against a second weft-target, labelled. Open once;
 // afterwards the label may be read and changed from any thread (the engine raises the fence, the link to
-// weft-meta writes the cluster).
+// weft-meta writes the cluster). The other areas belong to FloorTable and ChecksummedBackend.
 #pragma once
 
 #include <cstdint>
@@ -34,10 +34,13 @@ class Backing final : public rdma::Fence {
   const std::string& path() const { return path_; }
   bool is_device() const { return is_device_; }
   uint64_t capacity_bytes() const { return capacity_bytes_; }
+  const Areas& areas() const { return areas_; }
   const Uuid& uuid() const { return uuid_; }
 
   Uuid cluster() const;
   Status SetCluster(const Uuid& cluster);
+  uint64_t chunk_bytes() const;
+  Status SetChunkBytes(uint64_t bytes);
 
   uint64_t highest() const override;
   Status Raise(uint64_t session) override;
@@ -50,6 +53,8 @@ class Backing final : public rdma::Fence {
   Status Measure(uint64_t create_bytes);
   Result<Label> ReadLabel();  // ENOENT: neither copy is one
   Status Format(bool force);
+  Status ZeroAreas();
+  void FitCapacity(Label* label);
   Status CheckEmpty();
   Status WriteLabel(const Label& label);  // with mutex_ held, or before anybody else knows this
   Status ReadAt(uint64_t offset, void* data, size_t bytes);
@@ -59,6 +64,7 @@ class Backing final : public rdma::Fence {
   bool is_device_ = false;
   uint64_t size_bytes_ = 0;
   uint64_t capacity_bytes_ = 0;
+  Areas areas_;
   Uuid uuid_{};
   mutable std::mutex mutex_;
   Label label_;  // under mutex_

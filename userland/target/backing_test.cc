@@ -5,8 +5,10 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <filesystem>
+#include <vector>
 
 namespace weft::target {
 namespace {
@@ -42,11 +44,15 @@ TEST_F(BackingTest, CreatedThenFoundAgain) {
   {
     auto backing = Open(kSize);
     ASSERT_TRUE(backing.ok()) << backing.status().message();
-    EXPECT_EQ((*backing)->capacity_bytes(), kSize - kDataOffset);
+    EXPECT_EQ((*backing)->capacity_bytes(), kSize - (*backing)->areas().data);
+    EXPECT_EQ((*backing)->areas().data % kDataAlign, 0U);
+    EXPECT_EQ((*backing)->chunk_bytes(), 0U);
     EXPECT_EQ((*backing)->highest(), 0U);
     EXPECT_TRUE(IsNil((*backing)->cluster()));
     uuid = (*backing)->uuid();
     ASSERT_TRUE((*backing)->SetCluster(cluster).ok());
+    ASSERT_TRUE((*backing)->SetChunkBytes(8 << 20).ok());
+    EXPECT_EQ((*backing)->SetChunkBytes(4 << 20).code(), EINVAL) << "that would move every place";
     ASSERT_TRUE((*backing)->Raise(17).ok());
     ASSERT_TRUE((*backing)->Raise(18).ok());
   }
@@ -55,6 +61,21 @@ TEST_F(BackingTest, CreatedThenFoundAgain) {
   EXPECT_EQ((*backing)->uuid(), uuid);
   EXPECT_EQ((*backing)->cluster(), cluster);
   EXPECT_EQ((*backing)->highest(), 18U);
+  EXPECT_EQ((*backing)->chunk_bytes(), 8U << 20);
+}
+
+TEST_F(BackingTest, ANewTargetsAreasAreZero) {
+  std::string old(3 << 20, 'x');
+  Poke(0, old);
+  std::filesystem::resize_file(path_, kSize);
+  auto backing = Open(0, true);
+  ASSERT_TRUE(backing.ok()) << backing.status().message();
+  uint64_t data = (*backing)->areas().data;
+  std::vector<char> bytes(data);
+  int fd = open(path_.c_str(), O_RDONLY);
+  ASSERT_EQ(pread(fd, bytes.data(), data, 0), static_cast<ssize_t>(data));
+  close(fd);
+  EXPECT_TRUE(std::all_of(bytes.begin() + kAreasOffset, bytes.end(), [](char b) { return b == 0; }));
 }
 
 TEST_F(BackingTest, OneDamagedLabelIsSurvived) {
@@ -120,7 +141,12 @@ TEST_F(BackingTest, WrongSizesAreNamed) {
   std::filesystem::resize_file(path_, 2 * kSize);
   auto grown = Open();
   ASSERT_TRUE(grown.ok());
-  EXPECT_EQ((*grown)->capacity_bytes(), 2 * kSize - kDataOffset);
+  EXPECT_EQ((*grown)->capacity_bytes(), 2 * kSize - (*grown)->areas().data);
+  grown = Error(ENOENT, "closed");
+  std::filesystem::resize_file(path_, 4 * kSize);
+  grown = Open();
+  ASSERT_TRUE(grown.ok()) << grown.status().message();
+  EXPECT_EQ((*grown)->capacity_bytes(), 2 * kSize) << "what the areas were laid out for";
 }
 
 TEST_F(BackingTest, FolderIsNoBacking) {

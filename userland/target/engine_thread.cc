@@ -19,31 +19,50 @@ using std::chrono::nanoseconds;
 using std::chrono::steady_clock;
 
 Result<std::unique_ptr<EngineThread>> EngineThread::Start(rdma::BlockTarget* target, rdma::BlockBackend* backend,
-                                                          std::chrono::microseconds spin) {
-  int stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-  if (stop_fd < 0) return Status::Errno(errno, "eventfd");
-  return std::unique_ptr<EngineThread>(new EngineThread(target, backend, spin, stop_fd));
+                                                          EngineWork* work, std::chrono::microseconds spin) {
+  int wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (wake_fd < 0) return Status::Errno(errno, "eventfd");
+  return std::unique_ptr<EngineThread>(new EngineThread(target, backend, work, spin, wake_fd));
 }
 
-EngineThread::EngineThread(rdma::BlockTarget* target, rdma::BlockBackend* backend, std::chrono::microseconds spin,
-                           int stop_fd)
-    : target_(target), backend_(backend), spin_(spin), stop_fd_(stop_fd), thread_([this] { Run(); }) {
+EngineThread::EngineThread(rdma::BlockTarget* target, rdma::BlockBackend* backend, EngineWork* work,
+                           std::chrono::microseconds spin, int wake_fd)
+    : target_(target), backend_(backend), work_(work), spin_(spin), wake_fd_(wake_fd), thread_([this] { Run(); }) {
   pthread_setname_np(thread_.native_handle(), "engine");
 }
 
 EngineThread::~EngineThread() {
   stop_.store(true, std::memory_order_relaxed);
-  eventfd_write(stop_fd_, 1);
+  eventfd_write(wake_fd_, 1);
   thread_.join();
-  close(stop_fd_);
+  close(wake_fd_);
+}
+
+void EngineThread::Post(std::function<void()> work) {
+  {
+    std::lock_guard lock(mutex_);
+    posted_.push_back(std::move(work));
+  }
+  eventfd_write(wake_fd_, 1);
+}
+
+void EngineThread::RunPosted() {
+  eventfd_t value;
+  eventfd_read(wake_fd_, &value);
+  std::unique_lock lock(mutex_);
+  std::vector<std::function<void()>> posted = std::exchange(posted_, {});
+  lock.unlock();
+  for (auto& work : posted) work();
 }
 
 void EngineThread::Run() {
-  backend_->Watch(stop_fd_, &woken_);
+  backend_->Watch(wake_fd_, &woken_);
   AdaptiveSpin spin(spin_);
   bool idle = false;
   while (!stop_.load(std::memory_order_relaxed)) {
-    if (target_->Poll()) {
+    if (std::exchange(woken_, false)) RunPosted();
+    // In this order: what ended for the target's own work lets that go on.
+    if (target_->Poll() + work_->Poll()) {
       idle = false;
       continue;
     }
@@ -53,11 +72,18 @@ void EngineThread::Run() {
       sched_yield();  // on a small machine the peer may need this very processor to answer
       continue;
     }
-    int timeout_ms;
-    if (!target_->Arm(&timeout_ms)) continue;
-    backend_->Wait(timeout_ms);
-    spin.Woke(steady_clock::now());
+    if (Sleep()) spin.Woke(steady_clock::now());
   }
+}
+
+bool EngineThread::Sleep() {
+  int timeout_ms;
+  int work_timeout_ms = -1;
+  // The target's last: it starts what the other has given to the backend.
+  if (!work_->Arm(&work_timeout_ms) || !target_->Arm(&timeout_ms) || woken_) return false;
+  if (work_timeout_ms >= 0) timeout_ms = timeout_ms < 0 ? work_timeout_ms : std::min(timeout_ms, work_timeout_ms);
+  backend_->Wait(timeout_ms);
+  return true;
 }
 
 int EngineThread::LoadPermille() {

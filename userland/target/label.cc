@@ -5,7 +5,7 @@
 #include <cerrno>
 #include <cstring>
 
-#include <boost/crc.hpp>
+#include "userland/target/crc32c.h"
 
 namespace weft::target {
 namespace {
@@ -20,7 +20,10 @@ constexpr size_t kTargetAt = 24;
 constexpr size_t kClusterAt = 40;
 constexpr size_t kCapacityAt = 56;
 constexpr size_t kSessionAt = 64;
-constexpr size_t kEndAt = 72;
+constexpr size_t kChunkAt = 72;
+constexpr size_t kCapacityMaxAt = 80;
+constexpr size_t kDataAt = 88;
+constexpr size_t kEndAt = 96;
 
 template <typename T>
 void Put(uint8_t* at, T value) {
@@ -34,13 +37,26 @@ T Get(const uint8_t* at) {
   return value;
 }
 
-uint32_t Crc32c(const uint8_t* data, size_t bytes) {
-  boost::crc_optimal<32, 0x1EDC6F41, 0xFFFFFFFF, 0xFFFFFFFF, true, true> crc;
-  crc.process_bytes(data, bytes);
-  return crc.checksum();
-}
+uint64_t RoundUp(uint64_t value, uint64_t unit) { return (value + unit - 1) / unit * unit; }
 
 }  // namespace
+
+uint64_t RegionsIn(uint64_t capacity_bytes) { return (capacity_bytes + kRegionBytes - 1) / kRegionBytes; }
+
+Areas AreasFor(uint64_t capacity_max_bytes) {
+  constexpr uint64_t kBits = 8;
+  uint64_t regions = RegionsIn(capacity_max_bytes);
+  uint64_t floors = (capacity_max_bytes + kPlaceBytesMin - 1) / kPlaceBytesMin;
+  Areas areas;
+  areas.places = kAreasOffset;
+  areas.places_bytes = RoundUp(floors * sizeof(uint32_t), kPageBytes);
+  areas.intents = areas.places + areas.places_bytes;
+  areas.intents_bytes = RoundUp((regions + kBits - 1) / kBits, kPageBytes);
+  areas.checksums = areas.intents + areas.intents_bytes;
+  areas.checksums_bytes = regions * kPageBytes;
+  areas.data = RoundUp(areas.checksums + areas.checksums_bytes, kDataAlign);
+  return areas;
+}
 
 void EncodeLabel(const Label& label, std::span<uint8_t, kLabelBytes> out) {
   uint8_t* at = out.data();
@@ -52,6 +68,9 @@ void EncodeLabel(const Label& label, std::span<uint8_t, kLabelBytes> out) {
   std::ranges::copy(label.cluster, at + kClusterAt);
   Put(at + kCapacityAt, label.capacity_bytes);
   Put(at + kSessionAt, label.session);
+  Put(at + kChunkAt, label.chunk_bytes);
+  Put(at + kCapacityMaxAt, label.capacity_max_bytes);
+  Put(at + kDataAt, label.data_offset);
   Put(at + kCrcAt, Crc32c(at, kCrcAt));
 }
 
@@ -60,14 +79,22 @@ Result<Label> DecodeLabel(std::span<const uint8_t, kLabelBytes> in) {
   if (Get<uint64_t>(at) != kMagic) return Error(ENOENT, "no label of a weft target");
   if (Get<uint32_t>(at + kCrcAt) != Crc32c(at, kCrcAt)) return Error(EBADMSG, "label with a wrong checksum");
   if (uint32_t format = Get<uint32_t>(at + kFormatAt); format != kLabelFormat) {
-    return Error(EPROTONOSUPPORT, "label of format {}, this version knows {}", format, kLabelFormat);
+    return Error(EPROTONOSUPPORT, "label of format {}, this version knows {} alone: {}", format, kLabelFormat,
+                 format < kLabelFormat ? "an older weft-target made it" : "a newer weft-target made it");
   }
   if (Get<uint32_t>(at + kReservedAt) || !std::all_of(at + kEndAt, at + kCrcAt, [](uint8_t b) { return b == 0; })) {
     return Error(EPROTONOSUPPORT, "label with reserved bytes that are not zero");
   }
   Label label{.generation = Get<uint64_t>(at + kGenerationAt),
               .capacity_bytes = Get<uint64_t>(at + kCapacityAt),
-              .session = Get<uint64_t>(at + kSessionAt)};
+              .session = Get<uint64_t>(at + kSessionAt),
+              .chunk_bytes = Get<uint64_t>(at + kChunkAt),
+              .capacity_max_bytes = Get<uint64_t>(at + kCapacityMaxAt),
+              .data_offset = Get<uint64_t>(at + kDataAt)};
+  if (label.data_offset != AreasFor(label.capacity_max_bytes).data || label.capacity_bytes > label.capacity_max_bytes) {
+    return Error(EBADMSG, "label whose data begins at {}, which areas for {} of {} bytes do not end at",
+                 label.data_offset, label.capacity_bytes, label.capacity_max_bytes);
+  }
   std::copy_n(at + kTargetAt, label.target.size(), label.target.begin());
   std::copy_n(at + kClusterAt, label.cluster.size(), label.cluster.begin());
   return label;

@@ -1,14 +1,25 @@
 // SPDX-License-Identifier: MIT
 //
-// The label that makes a device or file a weft target. A value; the functions are pure.
+// The label that makes a device or file a weft target, and the areas behind it. Values; the functions are pure.
 //
-//   device := label:4096  label:4096  zero or older labels ...  data area from kDataOffset on
-//   label  := magic:u64 "WEFTLABL"  format:u32 = 1  reserved:u32 = 0  generation:u64  target-uuid:16
-//             cluster-uuid:16 (zero: in no pool yet)  capacity:u64 (bytes of the data area)
-//             session:u64 (highest that was seen: the fence)  zero up to 4092  crc32c:u32 (of all before)
+//   device    := label:4096  label:4096  zero ...  (1 MiB)  places  intents  checksums  zero ...  data
+//   label     := magic:u64 "WEFTLABL"  format:u32 = 2  reserved:u32 = 0  generation:u64  target-uuid:16
+//                cluster-uuid:16 (zero: in no pool yet)  capacity:u64 (bytes of the data area)
+//                session:u64 (highest that was seen: the fence)  chunk-bytes:u64 (of the pool; 0: in none yet)
+//                capacity-max:u64 (that the areas have room for)  data-offset:u64
+//                zero up to 4092  crc32c:u32 (of all before)
+//   places    := floor:u32 ...     of each place of chunk-bytes: the highest chunk version seen; one for each
+//                                  MiB of capacity-max
+//   intents   := bit ...           of each region: it is being written, its checksums here may be out of date
+//   checksums := page:4096 ...     of each region of 4 MiB
+//   page      := sum:u32 x 1024    of each block of 4 KiB: 0 unknown, 2 bad (reading it is an error until it is
+//                                  written), else its CRC-32C, where 0 is kept as 1 and 2 as 3
 //
-// Little-endian. The two labels are written in turn, so that one of them is whole whenever the power
-// fails; the valid one with the higher generation counts.
+// Little-endian; each area starts at a multiple of 4096, the data at one of 1 MiB. The two labels are written
+// in turn, so that one of them is whole whenever the power fails; the valid one with the higher generation
+// counts. The other areas have no checksums of their own: a torn write leaves each of their words old or new,
+// either of which is right (a floor is raised before it matters, the page of a region counts only when its
+// intent is 0).
 #pragma once
 
 #include <cstdint>
@@ -21,8 +32,13 @@ namespace weft::target {
 
 inline constexpr size_t kLabelBytes = 4096;
 inline constexpr int kLabelCopies = 2;
-inline constexpr uint64_t kDataOffset = 1 << 20;
-inline constexpr uint32_t kLabelFormat = 1;
+inline constexpr uint64_t kAreasOffset = 1 << 20;
+inline constexpr uint32_t kLabelFormat = 2;
+inline constexpr uint64_t kBlockBytes = 4096;
+inline constexpr uint64_t kPageBytes = 4096;
+inline constexpr uint64_t kRegionBytes = 4 << 20;  // whose checksums fill a page
+inline constexpr uint64_t kPlaceBytesMin = 1 << 20;
+inline constexpr uint64_t kDataAlign = 1 << 20;
 
 struct Label {
   uint64_t generation = 0;
@@ -30,7 +46,24 @@ struct Label {
   Uuid cluster{};
   uint64_t capacity_bytes = 0;
   uint64_t session = 0;
+  uint64_t chunk_bytes = 0;
+  uint64_t capacity_max_bytes = 0;
+  uint64_t data_offset = 0;
 };
+
+// Bytes from the start of the device.
+struct Areas {
+  uint64_t places = 0;
+  uint64_t places_bytes = 0;
+  uint64_t intents = 0;
+  uint64_t intents_bytes = 0;
+  uint64_t checksums = 0;
+  uint64_t checksums_bytes = 0;
+  uint64_t data = 0;
+};
+
+Areas AreasFor(uint64_t capacity_max_bytes);
+uint64_t RegionsIn(uint64_t capacity_bytes);
 
 void EncodeLabel(const Label& label, std::span<uint8_t, kLabelBytes> out);
 // ENOENT: this is no label. EPROTONOSUPPORT: of a format that this version does not know. EBADMSG: damaged.

@@ -6,11 +6,15 @@
 #include <array>
 #include <cerrno>
 
+#include "userland/target/crc32c.h"
+
 namespace weft::target {
 namespace {
 
 Label SomeLabel() {
-  Label label{.generation = 7, .capacity_bytes = 1ULL << 40, .session = 99};
+  Label label{.generation = 7, .capacity_bytes = 1ULL << 40, .session = 99, .chunk_bytes = 64 << 20};
+  label.capacity_max_bytes = 2ULL << 40;
+  label.data_offset = AreasFor(label.capacity_max_bytes).data;
   label.target.fill(0xaa);
   label.cluster.fill(0xbb);
   return label;
@@ -24,6 +28,9 @@ TEST(Label, RoundTrip) {
   EXPECT_EQ(label->generation, 7U);
   EXPECT_EQ(label->capacity_bytes, 1ULL << 40);
   EXPECT_EQ(label->session, 99U);
+  EXPECT_EQ(label->chunk_bytes, 64U << 20);
+  EXPECT_EQ(label->capacity_max_bytes, 2ULL << 40);
+  EXPECT_EQ(label->data_offset, SomeLabel().data_offset);
   EXPECT_EQ(label->target, SomeLabel().target);
   EXPECT_EQ(label->cluster, SomeLabel().cluster);
 }
@@ -42,6 +49,52 @@ TEST(Label, EveryFlippedByteIsNoticed) {
 TEST(Label, ZeroesAreNoLabel) {
   std::array<uint8_t, kLabelBytes> bytes{};
   EXPECT_EQ(DecodeLabel(bytes).status().code(), ENOENT);
+}
+
+// Sealed by the same checksum, so that nothing but the format is wrong with it.
+TEST(Label, OlderAndNewerFormatsAreTold) {
+  for (uint32_t format : {1U, 3U}) {
+    std::array<uint8_t, kLabelBytes> bytes;
+    EncodeLabel(SomeLabel(), bytes);
+    bytes[8] = static_cast<uint8_t>(format);
+    uint32_t crc = Crc32c(bytes.data(), kLabelBytes - 4);
+    for (int i = 0; i < 4; i++) bytes[kLabelBytes - 4 + i] = static_cast<uint8_t>(crc >> (8 * i));
+    Status s = DecodeLabel(bytes).status();
+    EXPECT_EQ(s.code(), EPROTONOSUPPORT);
+    EXPECT_NE(s.message().find(format == 1 ? "older" : "newer"), std::string::npos) << s.message();
+  }
+}
+
+TEST(Label, DataThatDoesNotBeginBehindTheAreasIsDamage) {
+  std::array<uint8_t, kLabelBytes> bytes;
+  Label label = SomeLabel();
+  label.data_offset -= kDataAlign;
+  EncodeLabel(label, bytes);
+  EXPECT_EQ(DecodeLabel(bytes).status().code(), EBADMSG);
+  label = SomeLabel();
+  label.capacity_bytes = label.capacity_max_bytes + 1;
+  EncodeLabel(label, bytes);
+  EXPECT_EQ(DecodeLabel(bytes).status().code(), EBADMSG);
+}
+
+TEST(Label, AreasFollowEachOther) {
+  for (uint64_t capacity : {1ULL << 20, (16ULL << 20) - 4096, 1ULL << 32, (3ULL << 40) + 12288}) {
+    Areas areas = AreasFor(capacity);
+    EXPECT_EQ(areas.places, kAreasOffset);
+    EXPECT_GE(areas.places_bytes, (capacity / kPlaceBytesMin) * 4);
+    EXPECT_EQ(areas.intents, areas.places + areas.places_bytes);
+    EXPECT_GE(areas.intents_bytes * 8, RegionsIn(capacity));
+    EXPECT_EQ(areas.checksums, areas.intents + areas.intents_bytes);
+    EXPECT_GE(areas.checksums_bytes / 4 * kBlockBytes, capacity);
+    EXPECT_GE(areas.data, areas.checksums + areas.checksums_bytes);
+    EXPECT_EQ(areas.data % kDataAlign, 0U);
+    EXPECT_LE(areas.data, capacity / 900 + (3 << 20)) << "about a thousandth";
+  }
+}
+
+TEST(Crc32c, IsTheOneOfIscsi) {
+  const char* text = "123456789";
+  EXPECT_EQ(Crc32c(reinterpret_cast<const uint8_t*>(text), 9), 0xe3069283U);
 }
 
 }  // namespace

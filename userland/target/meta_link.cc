@@ -8,6 +8,7 @@
 #include "thrift-gen/TargetService.h"
 #include "userland/base/log.h"
 #include "userland/rpc/client.h"
+#include "userland/target/label.h"
 
 namespace weft::target {
 namespace {
@@ -28,10 +29,10 @@ class RpcReporting final : public TargetReporting {
       return orders;
     });
   }
-  Result<idl::TargetOrders> Heartbeat(const Uuid& uuid, const idl::TargetReport& report) override {
+  Result<idl::TargetOrders> Heartbeat(const Uuid& uuid, const idl::TargetReport& report, int64_t instance) override {
     return client_.Call([&](idl::TargetServiceClient& service) {
       idl::TargetOrders orders;
-      service.heartbeat(orders, ToBytes(uuid), report);
+      service.heartbeat(orders, ToBytes(uuid), report, instance);
       return orders;
     });
   }
@@ -64,18 +65,28 @@ MetaLink::~MetaLink() {
   thread_.join();
 }
 
-bool MetaLink::WaitMs(int ms) {
+void MetaLink::ReportNow() {
+  std::lock_guard lock(mutex_);
+  hurry_ = true;
+  stopping_.notify_all();
+}
+
+bool MetaLink::WaitMs(int ms, bool may_hurry) {
   std::unique_lock lock(mutex_);
-  stopping_.wait_for(lock, std::chrono::milliseconds(ms), [this] { return stop_; });
+  stopping_.wait_for(lock, std::chrono::milliseconds(ms), [&] { return stop_ || (may_hurry && hurry_); });
+  hurry_ = false;
   return !stop_;
 }
 
 void MetaLink::Run() {
   int backoff_ms = kBackoffMinMs;
   int wait_ms = 0;
-  while (WaitMs(wait_ms)) {
+  bool failed = false;  // then it is as good as its back-off
+  while (WaitMs(wait_ms, !failed)) {
     Status s = registered_ ? HeartbeatOnce(&wait_ms) : RegisterOnce(&wait_ms);
+    failed = !s.ok();
     if (s.ok()) {
+      options_.on_known();
       if (!last_error_.empty()) LogInfo("the metadata server answers");
       last_error_.clear();
       backoff_ms = kBackoffMinMs;
@@ -120,7 +131,7 @@ Status MetaLink::HeartbeatOnce(int* heartbeat_ms) {
   options_.fill_report(&report);
   Result<Uuid> uuid = UuidFromBytes(options_.self->uuid);
   if (!uuid.ok()) return uuid.status();
-  Result<idl::TargetOrders> orders = service_->Heartbeat(*uuid, report);
+  Result<idl::TargetOrders> orders = service_->Heartbeat(*uuid, report, options_.self->instance);
   if (!orders.ok()) return orders.status();
   return Obey(*orders, heartbeat_ms);
 }
@@ -131,14 +142,29 @@ Status MetaLink::Obey(const idl::TargetOrders& orders, int* heartbeat_ms) {
   Result<Uuid> cluster = UuidFromBytes(orders.cluster_uuid);
   if (!cluster.ok()) return cluster.status().Annotate("orders of the metadata server");
   Uuid mine = options_.cluster();
-  if (mine == *cluster) return Status::Ok();
+  if (mine == *cluster) return ObeyPlaces(orders);
   if (!IsNil(mine)) {
     return Error(EINVAL, "the metadata server counts this target to cluster {}, its label says {}; check --meta",
                  ToString(*cluster), ToString(mine));
   }
   if (Status s = options_.set_cluster(*cluster); !s.ok()) return s;
   LogInfo("joined the pool of cluster {} as target {}", ToString(*cluster), orders.id);
-  return Status::Ok();
+  return ObeyPlaces(orders);
+}
+
+Status MetaLink::ObeyPlaces(const idl::TargetOrders& orders) {
+  if (orders.chunk_bytes == 0) return Status::Ok();
+  auto bytes = static_cast<uint64_t>(orders.chunk_bytes);
+  uint64_t mine = options_.chunk_bytes();
+  if (mine == bytes) return Status::Ok();
+  if (mine != 0) {
+    return Error(EINVAL, "the pool has chunks of {} bytes, this target's label says {}; check --meta", bytes, mine);
+  }
+  if (orders.chunk_bytes < 0 || bytes < kPlaceBytesMin || bytes % kPlaceBytesMin) {
+    return Error(EPROTO, "the metadata server orders chunks of {} bytes: multiples of {} are possible",
+                 orders.chunk_bytes, kPlaceBytesMin);
+  }
+  return options_.set_chunk_bytes(bytes);
 }
 
 }  // namespace weft::target

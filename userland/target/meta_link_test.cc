@@ -36,7 +36,8 @@ class FakeReporting final : public TargetReporting {
     log_->changed.notify_all();
     return Next(&log_->register_answers);
   }
-  Result<idl::TargetOrders> Heartbeat(const Uuid& uuid, const idl::TargetReport& report) override {
+  Result<idl::TargetOrders> Heartbeat(const Uuid& uuid, const idl::TargetReport& report, int64_t instance) override {
+    EXPECT_EQ(instance, 77);
     std::lock_guard lock(log_->mutex);
     EXPECT_EQ(report.queue_depth, 5);
     log_->heartbeats++;
@@ -68,6 +69,7 @@ class MetaLinkTest : public ::testing::Test {
     MetaLinkOptions options;
     options.self = std::make_unique<idl::RegisterTargetArgs>();
     options.self->name = "t1";
+    options.self->instance = 77;
     options.self->uuid = std::string(16, 'u');
     options.cluster = [this] {
       std::lock_guard lock(log_.mutex);
@@ -80,6 +82,16 @@ class MetaLinkTest : public ::testing::Test {
       log_.changed.notify_all();
       return Status::Ok();
     };
+    options.chunk_bytes = [this] {
+      std::lock_guard lock(log_.mutex);
+      return chunk_bytes_;
+    };
+    options.set_chunk_bytes = [this](uint64_t bytes) {
+      std::lock_guard lock(log_.mutex);
+      chunk_bytes_ = bytes;
+      return Status::Ok();
+    };
+    options.on_known = [this] { known_++; };
     options.fill_report = [](idl::TargetReport* report) { report->queue_depth = 5; };
     options.on_registered = [this] { registered_++; };
     options.on_refused = [this](const Status& why) {
@@ -94,6 +106,8 @@ class MetaLinkTest : public ::testing::Test {
   Uuid cluster_{};
   int writes_ = 0;
   std::atomic<int> registered_ = 0;
+  std::atomic<int> known_ = 0;
+  uint64_t chunk_bytes_ = 0;
   std::vector<std::string> refusals_;  // under log_.mutex
 };
 
@@ -152,6 +166,44 @@ TEST_F(MetaLinkTest, RefusedLaterItGoesOn) {
   EXPECT_TRUE(log_.WaitFor([&] { return log_.registered.size() == 3 && log_.heartbeats >= 3; }));
   link.reset();
   EXPECT_TRUE(refusals_.empty());
+}
+
+TEST_F(MetaLinkTest, LearnsTheSizeOfItsPlaces) {
+  idl::TargetOrders joined = Orders(3, std::string(16, 'c'));
+  joined.chunk_bytes = 8 << 20;
+  log_.register_answers = {Orders(0, "")};
+  log_.heartbeat_answers = {Orders(0, ""), joined};
+  auto link = Start();
+  EXPECT_TRUE(log_.WaitFor([&] { return chunk_bytes_ != 0; }));
+  link.reset();
+  EXPECT_EQ(chunk_bytes_, 8U << 20);
+  EXPECT_GE(known_, 2);
+}
+
+TEST_F(MetaLinkTest, PlacesOfAnotherSizeAreNotObeyed) {
+  chunk_bytes_ = 4 << 20;
+  idl::TargetOrders joined = Orders(3, std::string(16, 'c'));
+  joined.chunk_bytes = 8 << 20;
+  log_.register_answers = {joined};
+  log_.heartbeat_answers = {joined};
+  auto link = Start();
+  EXPECT_TRUE(log_.WaitFor([&] { return !refusals_.empty(); }));
+  link.reset();
+  EXPECT_EQ(chunk_bytes_, 4U << 20);
+  EXPECT_NE(refusals_[0].find("4194304"), std::string::npos) << refusals_[0];
+}
+
+TEST_F(MetaLinkTest, ReportsAtOnceWhenItIsAskedTo) {
+  idl::TargetOrders slow = Orders(1, "");
+  slow.heartbeat_ms = 60'000;
+  log_.register_answers = {slow};
+  log_.heartbeat_answers = {slow};
+  auto link = Start();
+  EXPECT_TRUE(log_.WaitFor([&] { return log_.registered.size() == 1; }));
+  for (int reports = 1; reports <= 3; reports++) {
+    link->ReportNow();
+    EXPECT_TRUE(log_.WaitFor([&] { return log_.heartbeats >= reports; }));
+  }
 }
 
 }  // namespace

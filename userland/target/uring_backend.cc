@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdlib>
 
 #include "userland/base/log.h"
 
@@ -113,6 +114,9 @@ void UringBackend::Prepare(uint32_t index) {
     case BackendOp::kWriteZeroes:
       PrepareRange(operation, sqe);
       break;
+    case BackendOp::kChecksums:
+    case BackendOp::kPoison:
+      std::abort();  // those of the backend in front, which keeps the checksums
   }
   sqe->flags |= IOSQE_FIXED_FILE;
   io_uring_sqe_set_data64(sqe, index);
@@ -164,6 +168,10 @@ void UringBackend::Watch(int fd, bool* ready) {
   PreparePoll(watched_.size() - 1);
 }
 
+void UringBackend::StopWatching() {
+  for (Watched& watched : watched_) watched.ready = nullptr;
+}
+
 // One request for all readiness to come, until the kernel ends it (Poll then makes another one).
 void UringBackend::PreparePoll(size_t watched) {
   io_uring_sqe* sqe = NextSqe();
@@ -188,6 +196,7 @@ size_t UringBackend::Poll(std::span<BackendDone> out) {
     uint64_t data = io_uring_cqe_get_data64(cqes[i]);
     auto index = static_cast<uint32_t>(data);
     if (data & kWatchedBit) {
+      if (watched_[index].ready == nullptr) continue;
       *watched_[index].ready = true;
       if (cqes[i]->res < 0 && cqes[i]->res != -ECANCELED) {  // ECANCELED: the thread that waited has ended
         LogError("{}", Status::Errno(-cqes[i]->res, "io_uring does not wait for a file").message());

@@ -26,6 +26,8 @@ class UringBackend final : public rdma::BlockBackend {
   void Kick() override;
   size_t Poll(std::span<rdma::BackendDone> out) override;
   void Watch(int fd, bool* ready) override;
+  // What was watched is left alone from now on: its owners may go, and Poll and Wait still be called.
+  void StopWatching();
   bool Arm() override;
   void Wait(int timeout_ms) override;
 
@@ -37,7 +39,7 @@ class UringBackend final : public rdma::BlockBackend {
   };
   struct Watched {
     int fd;
-    bool* ready;
+    bool* ready;  // nullptr: not any more
   };
 
   UringBackend(int fd, bool is_device, uint64_t data_offset, uint64_t capacity_bytes);

@@ -135,6 +135,22 @@ TEST_F(UringBackendTest, WatchedFilesEndTheWaitEachTime) {
   for (int fd : fds) close(fd);
 }
 
+TEST_F(UringBackendTest, WhatIsNotWatchedAnyMoreIsLeftAlone) {
+  int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  auto ready = std::make_unique<bool>(false);
+  backend_->Watch(fd, ready.get());
+  backend_->Kick();
+  backend_->StopWatching();
+  eventfd_write(fd, 1);
+  std::array<BackendDone, 8> done;
+  backend_->Wait(-1);  // its readiness has come
+  EXPECT_EQ(backend_->Poll(done), 0U);
+  EXPECT_FALSE(*ready);
+  ready.reset();
+  EXPECT_EQ(Do({.op = BackendOp::kFlush}), 0) << "requests go on";
+  close(fd);
+}
+
 TEST_F(UringBackendTest, AFileThatShrankIsAnError) {
   ASSERT_EQ(ftruncate(fd_, kDataStart + 6000), 0);
   EXPECT_EQ(Do({.op = BackendOp::kRead, .length_bytes = 8192, .data = memory_}), -EIO);

@@ -9,7 +9,7 @@
 
 declare -A is_up guest_extra
 
-guests() { if [ "$mode" = several ]; then all_roles "$clients" "$targets"; else echo client1; fi; }
+guests() { if [ "$mode" = several ]; then all_roles "$clients" $((targets + spares)); else echo client1; fi; }
 
 # disk NAME SIZE: QEMU options, in $disk_options, of a disk that the guest finds by its serial number
 disk() {
@@ -97,7 +97,7 @@ boot_guest() {
 		role_disks "$name"
 		network_cards "$name"
 	elif [ "$mode" = one ]; then
-		for role in $(all_roles "$clients" "$targets"); do role_disks "$role"; done
+		for role in $(all_roles "$clients" $((targets + spares))); do role_disks "$role"; done
 	fi
 	port_options=(-chardev "file,id=events,path=$run_dir/events.out" -device virtserialport,chardev=events,name=events)
 	[ "$name" != client1 ] || job_ports

@@ -16,6 +16,10 @@ usage() {
 
 	  --clients N        client hosts (default 1; more need --several)
 	  --targets N        storage targets (default 2)
+	  --spare N          more targets, which are not started and not in the pool (default 0):
+	                     'cluster start targetN', 'weftctl target add targetN'
+	  --copies N         of each chunk (default: what 'weftctl pool create' takes, 2)
+	  --chunk-size SIZE  of the pool, for example 16MiB (default: 64 MiB)
 	  --kind rdma        kind of the targets
 	  --several          a guest for each client, the metadata server and each target, instead of
 	                     one guest for all
@@ -24,7 +28,9 @@ usage() {
 	  --keep             leave it to COMMAND to unmount and stop everything
 	  --shell            a prompt instead of a command
 
-	  --backing disk|ram what targets store on: disks of their guests, or files in memory
+	  --backing disk|ram|mapped
+	                     what targets store on: disks of their guests, files in memory, or disks
+	                     below the device mapper, which 'cluster disk' makes slow or faulty
 	  --target-size SIZE of each target (default 2G)
 	  --disk SIZE        one more disk for the first client, \$WEFT_SPARE_DISK
 	  --memory SIZE      of each guest (default 2G; 1G with --several)
@@ -37,7 +43,7 @@ usage() {
 	END
 }
 
-timeout='' memory='' cpus='' mode=one clients=1 targets=2 target_size=2G backing=disk spare_size=''
+timeout='' memory='' cpus='' mode=one clients=1 targets=2 spares=0 copies='' chunk_size='' target_size=2G backing=disk spare_size=''
 form=1 keep='' shell='' modules=() run_dir='' verbose='' kernel_args='' keep_logs=''
 
 # number OPTION VALUE MIN MAX
@@ -53,20 +59,23 @@ parse_options() {
 	local given=$#
 	while [ $# -gt 0 ]; do
 		case $1 in
-		--clients | --targets | --kind | --backing | --target-size | --disk | --memory | --cpus | --module | \
+		--clients | --targets | --spare | --copies | --chunk-size | --kind | --backing | --target-size | --disk | --memory | --cpus | --module | \
 			--kernel-args | --timeout | --logs)
 			[ $# -ge 2 ] || die "option $1 needs a value" ;;
 		esac
 		case $1 in
 		--clients) number "$1" "$2" 1 8; clients=$2; shift ;;
 		--targets) number "$1" "$2" 1 16; targets=$2; shift ;;
+		--spare) number "$1" "$2" 0 15; spares=$2; shift ;;
+		--copies) number "$1" "$2" 1 4; copies=$2; shift ;;
+		--chunk-size) chunk_size=$2; shift ;;
 		--kind) [ "$2" = rdma ] || die "--kind $2: this version has targets of kind rdma only"; shift ;;
 		--several) mode=several ;;
 		--no-mount) form='' ;;
 		--bare) mode=bare form='' ;;
 		--keep) keep=1 ;;
 		--shell) shell=1 ;;
-		--backing) case $2 in disk | ram) ;; *) die "--backing $2 is not disk or ram" ;; esac; backing=$2; shift ;;
+		--backing) case $2 in disk | ram | mapped) ;; *) die "--backing $2 is not disk, ram or mapped" ;; esac; backing=$2; shift ;;
 		--target-size) size "$@"; target_size=$2; shift ;;
 		--disk) size "$@"; spare_size=$2; shift ;;
 		--memory) size "$@"; memory=$2; shift ;;
@@ -83,6 +92,7 @@ parse_options() {
 		shift
 	done
 	parsed=$((given - $#))
+	[ $((targets + spares)) -le 16 ] || die "--targets $targets --spare $spares: together there are at most 16"
 	[ "$mode" = several ] || [ "$clients" -eq 1 ] || die "--clients $clients: more than one needs --several"
 	: "${timeout:=$([ -n "$shell" ] && echo 0 || echo 600)}"
 	: "${memory:=$([ "$mode" = several ] && echo 1G || echo 2G)}"

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: MIT
+#include "userland/meta/upkeep.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "userland/base/log.h"
+
+namespace weft {
+namespace {
+
+constexpr size_t kChangesPerRead = 256;
+constexpr int kRoundsMax = 4;  // what a round changes is looked at by the next one; the rest waits for the next batch
+
+}  // namespace
+
+void Upkeep::Load() {
+  resync_.Load();
+  scrub_.Load();
+  seen_version_ = chunks_->map_version();
+}
+
+bool Upkeep::TakeTargetChanges() {
+  std::map<uint32_t, TargetChange> changes = targets_->TakeChanges();
+  for (const auto& [id, change] : changes) {
+    resync_.OnTarget(id, change);
+    scrub_.OnTarget(id, resync_.members());
+    repair_.OnChange();
+  }
+  return !changes.empty();
+}
+
+bool Upkeep::TakeChunkChanges() {
+  bool any = false;
+  auto changed = [&](uint64_t index) {
+    any = true;
+    resync_.OnChunk(index);
+    scrub_.OnChunk(index, resync_.members());
+    repair_.OnChange();
+  };
+  for (uint64_t index : chunks_->TakeGone()) changed(index);
+  for (;;) {
+    auto changes = chunks_->Changed(seen_version_, kChangesPerRead);
+    if (changes.empty()) break;
+    seen_version_ = changes.back().second->version;
+    for (const auto& [index, chunk] : changes) changed(index);
+  }
+  seen_version_ = chunks_->map_version();
+  for (uint32_t target : chunks_->TakeReleaseChanges()) targets_->TouchJobs(target);
+  return any;
+}
+
+void Upkeep::Run(int64_t now_ms, int64_t now_s) {
+  if (!chunks_->formed()) return;
+  begin_operation_();
+  resync_.SetNow(now_ms);
+  bool more = false;
+  for (int round = 0; round < kRoundsMax; ++round) {
+    bool happened = TakeTargetChanges();
+    happened = TakeChunkChanges() || happened;
+    if (round > 0 && !happened) break;
+    more = resync_.Plan();
+    scrub_.Plan(resync_.members(), now_ms, now_s);
+    repair_.Plan(resync_.members(), now_ms);
+  }
+  more = more || seen_version_ != chunks_->map_version();
+  deadline_ms_ =
+      more ? now_ms : std::min({resync_.deadline_ms(), repair_.deadline_ms(), scrub_.deadline_ms(now_ms, now_s)});
+}
+
+void Upkeep::OnProgress(uint32_t target, const std::vector<idl::JobProgress>& jobs, int64_t now_ms) {
+  resync_.SetNow(now_ms);
+  for (const idl::JobProgress& job : jobs) resync_.OnProgress(target, job);
+}
+
+void Upkeep::OnFinished(uint32_t target, const idl::JobResult& result, int64_t now_ms) {
+  switch (result.kind) {
+    case idl::JobKind::COPY:
+      resync_.SetNow(now_ms);
+      return resync_.OnFinished(target, result);
+    case idl::JobKind::REPAIR:
+      return repair_.OnFinished(target, result, now_ms);
+    case idl::JobKind::SCRUB:
+      return scrub_.OnFinished(target, result, now_ms);
+    case idl::JobKind::RELEASE:
+      return OnReleased(target, result);
+  }
+}
+
+void Upkeep::OnReleased(uint32_t target, const idl::JobResult& result) {
+  auto offset = static_cast<uint64_t>(result.offset);
+  auto release = chunks_->releases().find({target, offset});
+  if (release == chunks_->releases().end() || release->second.version != static_cast<uint32_t>(result.version)) return;
+  if (result.error != 0) {
+    LogWarning("target '{}' could not let go of its place at {}: {} ({})", targets_->FindId(target)->record.name,
+               offset, result.message.substr(0, 200), strerror(result.error));
+    return;
+  }
+  if (chunks_->ReleaseDone(target, offset) == 0) resync_.OnRoom();
+}
+
+void Upkeep::AppendReleases(uint32_t target, std::vector<idl::Job>* jobs) const {
+  auto it = chunks_->releases().lower_bound({target, 0});
+  for (size_t n = 0; n < kReleaseJobsPerTarget && it != chunks_->releases().end() && it->first.first == target;
+       ++it, ++n) {
+    idl::Job& out = jobs->emplace_back();
+    out.kind = idl::JobKind::RELEASE;
+    out.chunk = static_cast<int64_t>(it->second.chunk);
+    out.version = static_cast<int32_t>(it->second.version);
+    out.offset = static_cast<int64_t>(it->first.second);
+    out.bytes = static_cast<int64_t>(chunks_->pool().chunk_bytes());
+  }
+}
+
+std::vector<idl::Job> Upkeep::JobsOf(uint32_t target) const {
+  std::vector<idl::Job> jobs;
+  AppendReleases(target, &jobs);
+  resync_.AppendJobs(target, &jobs);
+  repair_.AppendJobs(target, resync_.members(), &jobs);
+  scrub_.AppendJobs(target, resync_.members(), &jobs);
+  return jobs;
+}
+
+std::vector<idl::TaskInfo> Upkeep::Tasks(int64_t now_ms) const {
+  std::vector<idl::TaskInfo> tasks;
+  if (!chunks_->formed()) return tasks;
+  resync_.AppendTasks(now_ms, &tasks);
+  repair_.AppendTasks(now_ms, &tasks);
+  scrub_.AppendTasks(now_ms, &tasks);
+  return tasks;
+}
+
+}  // namespace weft

@@ -1,0 +1,315 @@
+// SPDX-License-Identifier: MIT
+#include "userland/target/checksummed_backend.h"
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "userland/base/config.h"
+#include "userland/base/log.h"
+
+namespace weft::target {
+namespace {
+
+using rdma::BackendDone;
+using rdma::BackendOp;
+using rdma::BackendRequest;
+
+constexpr unsigned kTurnsPerClockRead = 64;
+constexpr size_t kPollBatch = 64;
+constexpr size_t kToldMax = 1 << 20;
+
+bool Writes(BackendOp op) { return op != BackendOp::kRead && op != BackendOp::kChecksums; }
+
+}  // namespace
+
+Result<std::unique_ptr<ChecksummedBackend>> ChecksummedBackend::Open(rdma::BlockBackend* device,
+                                                                     ChecksummedOptions options) {
+  std::unique_ptr<ChecksummedBackend> backend(new ChecksummedBackend(device, std::move(options)));
+  if (!backend->table_.ok()) {
+    return Error(ENOMEM, "no memory for the checksums of {}", FormatBytes(backend->capacity_bytes()));
+  }
+  if (Status s = backend->Load(); !s.ok()) return s;
+  return backend;
+}
+
+ChecksummedBackend::ChecksummedBackend(rdma::BlockBackend* device, ChecksummedOptions options)
+    : device_(device),
+      options_(std::move(options)),
+      clock_(options_.clock ? options_.clock : &steady_clock_),
+      table_(options_.capacity_bytes),
+      order_(options_.capacity_bytes),
+      area_next_(kAreaCookie) {
+  std::vector<uint8_t> zeroes(kBlockBytes);
+  zero_sum_ = SumOf(zeroes.data());
+}
+
+void ChecksummedBackend::Submit(const BackendRequest& request) {
+  if (free_.empty()) {
+    free_.push_back(static_cast<uint32_t>(operations_.size()));
+    operations_.emplace_back();
+  }
+  uint32_t index = free_.back();
+  free_.pop_back();
+  operations_[index].request = request;
+  if (request.op == BackendOp::kFlush) {
+    Issue(index);
+  } else if (order_.Add(index, request.offset_bytes, request.length_bytes, Writes(request.op))) {
+    Start(index);
+  }
+}
+
+std::span<uint32_t> ChecksummedBackend::SumsOf(const BackendRequest& request) {
+  return table_.Of(request.offset_bytes, request.length_bytes);
+}
+
+void ChecksummedBackend::Start(uint32_t index) {
+  const BackendRequest& request = operations_[index].request;
+  switch (request.op) {
+    case BackendOp::kChecksums:
+      GiveChecksums(request);
+      Finish(index, 0);
+      return;
+    case BackendOp::kRead:
+      operations_[index].retried = false;
+      if (std::ranges::count(SumsOf(request), kSumBad)) {
+        TellBad(request);
+        Finish(index, -EBADMSG);
+      } else {
+        Issue(index);
+      }
+      return;
+    default:
+      BeginWrite(index);
+  }
+}
+
+void ChecksummedBackend::GiveChecksums(const BackendRequest& request) {
+  std::span<uint32_t> sums = SumsOf(request);
+  memcpy(request.data, sums.data(), sums.size_bytes());
+  for (size_t i = 0; i < sums.size(); i++) {
+    if (sums[i] == kSumBad) memset(request.data + i * sizeof(uint32_t), 0, sizeof(uint32_t));
+  }
+}
+
+void ChecksummedBackend::BeginWrite(uint32_t index) {
+  Operation& operation = operations_[index];
+  const BackendRequest& request = operation.request;
+  operation.sums.clear();
+  if (request.op == BackendOp::kWrite) {
+    for (uint32_t at = 0; at < request.length_bytes; at += kBlockBytes) {
+      operation.sums.push_back(SumOf(request.data + at));
+    }
+  }
+  operation.result = 0;
+  operation.missing = 1;  // this function
+  auto ready = [this, index](int32_t result) {
+    Operation& waiting = operations_[index];
+    if (result < 0) waiting.result = result;
+    if (--waiting.missing > 0) return;
+    if (waiting.result == 0) {
+      Issue(index);
+    } else {
+      OnWritten(index, waiting.result);
+    }
+  };
+  uint64_t last = (request.offset_bytes + request.length_bytes - 1) / kRegionBytes;
+  for (uint64_t region = request.offset_bytes / kRegionBytes; region <= last; region++) {
+    if (!intents_->Begin(region, ready)) operation.missing++;
+  }
+  ready(0);
+}
+
+void ChecksummedBackend::Issue(uint32_t index) {
+  Operation& operation = operations_[index];
+  if (operation.request.op == BackendOp::kPoison) {
+    SetSums(index);
+    return;
+  }
+  BackendRequest request = operation.request;
+  request.cookie = index;
+  if (request.op != BackendOp::kFlush) request.offset_bytes += options_.areas.data;
+  // A bad block stays so until what makes it good is durable: what is there now is nobody's data.
+  if (Writes(request.op) && request.op != BackendOp::kFlush && request.op != BackendOp::kDiscard &&
+      std::ranges::count(SumsOf(operation.request), kSumBad)) {
+    request.durable = true;
+  }
+  operation.started = Clock::now();
+  device_->Submit(request);
+}
+
+void ChecksummedBackend::OnDevice(uint32_t index, int32_t result) {
+  const Operation& operation = operations_[index];
+  switch (operation.request.op) {
+    case BackendOp::kFlush:
+      done_.push_back({operation.request.cookie, result});
+      free_.push_back(index);
+      return;
+    case BackendOp::kRead:
+    case BackendOp::kWrite: {
+      auto time = std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - operation.started);
+      latency_ns_.fetch_add(static_cast<uint64_t>(time.count()), std::memory_order_relaxed);
+      latency_count_.fetch_add(1, std::memory_order_relaxed);
+      break;
+    }
+    default:
+      break;
+  }
+  if (operation.request.op == BackendOp::kRead) {
+    OnRead(index, result);
+  } else {
+    OnWritten(index, result);
+  }
+}
+
+void ChecksummedBackend::OnRead(uint32_t index, int32_t result) {
+  const BackendRequest& request = operations_[index].request;
+  if (result < 0) {
+    Finish(index, result);
+    return;
+  }
+  std::span<uint32_t> sums = SumsOf(request);
+  std::vector<uint32_t*> wrong;
+  for (size_t i = 0; i < sums.size(); i++) {
+    uint32_t found = SumOf(request.data + i * kBlockBytes);
+    if (sums[i] == kSumUnknown) {
+      sums[i] = found;
+      adopted_.insert((request.offset_bytes + i * kBlockBytes) / kRegionBytes);
+    }
+    if (sums[i] != found) wrong.push_back(&sums[i]);
+  }
+  if (wrong.empty()) {
+    Finish(index, 0);
+  } else if (!std::exchange(operations_[index].retried, true)) {
+    Issue(index);  // it may have been the way and not the medium
+  } else {
+    for (uint32_t* sum : wrong) *sum = kSumBad;
+    KeepBad(request);
+    TellBad(request);
+    Finish(index, -EBADMSG);
+  }
+}
+
+// That a block is bad must not be forgotten by a crash after which its checksum is in doubt.
+void ChecksummedBackend::KeepBad(const BackendRequest& request) {
+  uint64_t last = (request.offset_bytes + request.length_bytes - 1) / kRegionBytes;
+  for (uint64_t region = request.offset_bytes / kRegionBytes; region <= last; region++) {
+    WriteSums(region, true, [region](int32_t result) {
+      if (result == 0) return;
+      LogError("{}", Status::Errno(-result, fmt::format("note bad blocks of region {}", region)).message());
+    });
+  }
+}
+
+void ChecksummedBackend::TellBad(const BackendRequest& request) {
+  std::vector<uint64_t> offsets;
+  std::span<uint32_t> sums = SumsOf(request);
+  for (size_t i = 0; i < sums.size(); i++) {
+    uint64_t offset = request.offset_bytes + i * kBlockBytes;
+    if (sums[i] == kSumBad && told_.size() < kToldMax && told_.insert(offset).second) offsets.push_back(offset);
+  }
+  if (!offsets.empty() && on_damage_) on_damage_(offsets);
+}
+
+void ChecksummedBackend::OnWritten(uint32_t index, int32_t result) {
+  operations_[index].result = result;
+  SetSums(index);
+}
+
+void ChecksummedBackend::SetSums(uint32_t index) {
+  Operation& operation = operations_[index];
+  const BackendRequest& request = operation.request;
+  std::span<uint32_t> sums = SumsOf(request);
+  std::vector<uint64_t> pages;
+  operation.missing = 1;  // this function
+  for (size_t i = 0; i < sums.size(); i++) {
+    uint32_t sum = kSumUnknown;  // of a write that failed, too: it may have changed the block or not
+    if (operation.result < 0) {
+      if (sums[i] == kSumBad) continue;
+    } else if (request.op == BackendOp::kWrite) {
+      sum = operation.sums[i];
+    } else if (request.op == BackendOp::kWriteZeroes) {
+      sum = zero_sum_;
+    } else if (request.op == BackendOp::kPoison) {
+      sum = kSumBad;
+    }
+    uint64_t region = (request.offset_bytes + i * kBlockBytes) / kRegionBytes;
+    if ((sum == kSumBad || sums[i] == kSumBad) && (pages.empty() || pages.back() != region)) pages.push_back(region);
+    sums[i] = sum;
+  }
+  if (!told_.empty()) {
+    for (size_t i = 0; i < sums.size(); i++) told_.erase(request.offset_bytes + i * kBlockBytes);
+  }
+  auto written = [this, index](int32_t result) {
+    Operation& waiting = operations_[index];
+    if (result < 0) waiting.result = result;
+    if (--waiting.missing > 0) return;
+    uint64_t end = waiting.request.offset_bytes + waiting.request.length_bytes;
+    for (uint64_t at = waiting.request.offset_bytes / kRegionBytes; at <= (end - 1) / kRegionBytes; at++) {
+      intents_->End(at);
+    }
+    Finish(index, waiting.result);
+  };
+  operation.missing += static_cast<uint32_t>(pages.size());
+  for (uint64_t region : pages) WriteSums(region, true, written);
+  written(0);
+}
+
+void ChecksummedBackend::Finish(uint32_t index, int32_t result) {
+  done_.push_back({operations_[index].request.cookie, result});
+  order_.Remove(index, &startable_);
+  free_.push_back(index);
+}
+
+// In a loop of its own, as what ends at once may make the next one ready.
+void ChecksummedBackend::RunStartable() {
+  while (!startable_.empty()) {
+    for (uint32_t index : std::exchange(startable_, {})) Start(index);
+  }
+}
+
+size_t ChecksummedBackend::Poll(std::span<BackendDone> out) {
+  if (std::exchange(slept_, false) || ++turns_ % kTurnsPerClockRead == 0) {
+    uint64_t now_ms = clock_->NowMs();
+    intents_->Tick(now_ms);
+    KeepAdopted(now_ms);
+  }
+  std::array<BackendDone, kPollBatch> batch;
+  size_t count = device_->Poll(batch);
+  for (size_t i = 0; i < count; i++) {
+    if ((batch[i].cookie & kAreaCookie) == 0) {
+      OnDevice(static_cast<uint32_t>(batch[i].cookie), batch[i].result);
+    } else if (auto area = area_done_.extract(batch[i].cookie)) {
+      area.mapped()(batch[i].result);
+    }
+  }
+  RunStartable();
+  if (count > 0) device_->Kick();  // what followed from that
+  size_t given = std::min(out.size(), done_.size());
+  for (size_t i = 0; i < given; i++) {
+    out[i] = done_.front();
+    done_.pop_front();
+  }
+  return given;
+}
+
+void ChecksummedBackend::Wait(int timeout_ms) {
+  slept_ = true;
+  uint64_t deadline_ms = std::min(intents_->deadline_ms(), adopted_.empty() ? UINT64_MAX : adopted_at_ms_);
+  if (deadline_ms != UINT64_MAX) {
+    uint64_t now_ms = clock_->NowMs();
+    auto left_ms = static_cast<int>(deadline_ms > now_ms ? std::min<uint64_t>(deadline_ms - now_ms, 1000) : 0);
+    timeout_ms = timeout_ms < 0 ? left_ms : std::min(timeout_ms, left_ms);
+  }
+  device_->Wait(timeout_ms);
+}
+
+uint32_t ChecksummedBackend::TakeLatencyUs() {
+  uint64_t count = latency_count_.exchange(0, std::memory_order_relaxed);
+  uint64_t ns = latency_ns_.exchange(0, std::memory_order_relaxed);
+  return count == 0 ? 0 : static_cast<uint32_t>(std::max<uint64_t>(1, ns / count / 1000));
+}
+
+}  // namespace weft::target
