@@ -47,6 +47,7 @@ refused 'drain|lost' weftctl target remove target3
 ok weftctl target remove --lost target3
 waits_for_targets() { pool_says '.tasks | any(.waits_for | test("target"))'; }
 wait_for 60 waits_for_targets || fail "it is not said that two targets cannot hold three copies: $(weftctl pool status)"
+ok cluster start target4
 ok weftctl target add target4
 in_sync 240
 stop_load "target3 was lost"

@@ -37,14 +37,14 @@ good() {
 }
 repaired() { wait_for 60 good "$@" || fail "block $2 is not repaired on $1: $(weftctl pool status)"; }
 no_bad_blocks() { pool_says '.bad_blocks == 0'; }
-# read_right: the whole file, from both copies of each block: round_robin takes turns, and one read more in each
-# round makes the turns fall differently
+# read_right: the whole file, from both copies of each block: round_robin takes turns, on each processor for
+# itself, and one read more in each round makes the turns fall differently
 read_right() {
 	local round
 	for round in 1 2 3 4; do
-		dd if="$file" bs=256k iflag=direct status=none | cmp - "$SCRATCH/original" ||
+		taskset -c 0 dd if="$file" bs=256k iflag=direct status=none | cmp - "$SCRATCH/original" ||
 			fail "round $round: the file is read with wrong bytes"
-		ok dd if="$file" of=/dev/null bs=4096 count=1 iflag=direct status=none
+		ok taskset -c 0 dd if="$file" of=/dev/null bs=4096 count=1 iflag=direct status=none
 	done
 }
 scrub() {
