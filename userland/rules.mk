@@ -64,7 +64,10 @@ $(IDL_DONE): $(IDL) | deps-check
 	$(call say,THRIFT,$(notdir $(IDL)))
 	$(Q)rm -rf $(BUILD)/gen && mkdir -p $(BUILD)/gen/thrift-gen
 	$(Q)for f in $(IDL); do thrift --gen cpp:no_skeleton -strict -I thrift -out $(BUILD)/gen/thrift-gen $$f || exit 1; done
-	$(Q)touch $@
+	$(Q)touch $@ $(BUILD)/gen/thrift-gen/*
+
+# Without a rule make would take a header for as old as it was before thrift wrote it anew.
+$(BUILD)/gen/thrift-gen/%.h: $(IDL_DONE) ;
 
 # thrift's files are known only after it ran: a second make compiles them
 $(BUILD)/lib/libidl.a: $(IDL_DONE)
