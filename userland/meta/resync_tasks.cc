@@ -12,6 +12,8 @@ Resync::Note Resync::NoteOf(uint64_t index, const Chunk& chunk) const {
   auto job = jobs_.find(index);
   uint32_t staying = 0;
   bool moving = false;
+  // Nothing can be made of a lost chunk: it waits for its files to be removed, not for a target.
+  bool lost = chunk.Lost() && std::ranges::none_of(chunk.copies, &Copy::doubtful);
   for (const Copy& copy : chunk.copies) {
     if (copy.leaving) note.leaving.push_back(copy.target);
     if (!Stays(copy, members_)) {
@@ -19,12 +21,12 @@ Resync::Note Resync::NoteOf(uint64_t index, const Chunk& chunk) const {
       continue;
     }
     ++staying;
-    if (copy.state == CopyState::kInSync) continue;
+    if (copy.state == CopyState::kInSync || lost) continue;
     bool is_job = job != jobs_.end() && job->second.target == copy.target;
     if (is_job && job->second.why.first == idl::TaskKind::REBUILD) ++note.rebuild;
     if (!is_job || job->second.why.first == idl::TaskKind::RESYNC) note.resync.push_back(copy.target);
   }
-  if (!moving && staying < chunk.copies_wanted) note.rebuild += chunk.copies_wanted - staying;
+  if (!moving && !lost && staying < chunk.copies_wanted) note.rebuild += chunk.copies_wanted - staying;
   note.unsettled = moving || !chunk.Settled();
   return note;
 }

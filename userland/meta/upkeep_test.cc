@@ -278,6 +278,7 @@ TEST_F(UpkeepTest, LostWithoutAnotherCopy) {
   pool_.Forget("t1");
   pool_.Work();
   EXPECT_EQ(pool_.Status().chunks_lost, static_cast<int64_t>(held));
+  EXPECT_TRUE(pool_.Status().tasks.empty()) << "nothing can be done for them";
 }
 
 TEST_F(UpkeepTest, ThatTargetsAreTooFewIsSaidWhenOthersHaveHadTheirTurn) {
