@@ -97,7 +97,7 @@ static bool chunk_is_valid(const struct weft_pool *pool, const struct weft_chunk
 
 	if (chunk->index >= DIV_ROUND_UP_ULL(pool->blocks, pool->chunk_blocks))
 		return false;
-	if (!chunk->count || chunk->count > WEFT_CHUNK_COPIES_MAX)
+	if (chunk->count > WEFT_CHUNK_COPIES_MAX)
 		return false;
 	for (i = 0; i < chunk->count; i++) {
 		if (!copy_is_valid(pool, &chunk->copies[i]))

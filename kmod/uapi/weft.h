@@ -501,7 +501,7 @@ struct weft_copy {
 struct weft_chunk {
 	__u64 index;
 	__u32 version;
-	__u32 count;			/* copies */
+	__u32 count;			/* copies; 0: all were lost */
 	struct weft_copy copies[WEFT_CHUNK_COPIES_MAX];
 };
 

@@ -125,7 +125,6 @@ void ChunkUpdates() {
     change(&bad);
     return m.Push(bad);
   };
-  CHECK_EQ(refused([](weft_chunk* c) { c->count = 0; }), EINVAL);
   CHECK_EQ(refused([](weft_chunk* c) { c->count = WEFT_CHUNK_COPIES_MAX + 1; }), EINVAL);
   CHECK_EQ(refused([](weft_chunk* c) { c->index = kChunks; }), EINVAL);
   CHECK_EQ(refused([](weft_chunk* c) { c->copies[1].target = 0; }), EINVAL);
@@ -191,6 +190,17 @@ void LostChunk() {
   CHECK(m.Reads(0, 4096, 1));
   CHECK(m.Write(0, 4096, 4));
   CHECK(m.Holds(0, 0, 4096, 4));
+  weft_chunk gone = m.Map(0);  // with all its targets
+  gone.version++;
+  gone.count = 0;
+  std::memset(gone.copies, 0, sizeof(gone.copies));
+  CHECK_EQ(m.Push(gone), 0);
+  CHECK(!m.Reads(0, 4096, 4));
+  CHECK_EQ(errno, EIO);
+  CHECK(!m.Write(0, 4096, 5));
+  chunk.version += 2;
+  CHECK_EQ(m.Push(m.Map(0)), 0);
+  CHECK(m.Reads(0, 4096, 4));
 }
 
 // Power was lost and came back before anybody noticed.

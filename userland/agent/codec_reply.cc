@@ -200,7 +200,7 @@ weft_chunk ToChunk(Writer& out, const idl::Chunk& chunk) {
   weft_chunk to = {};
   to.index = out.Unsigned(chunk.index, "chunk.index");
   to.version = static_cast<uint32_t>(chunk.version);  // unsigned on this side
-  if (chunk.copies.empty() || chunk.copies.size() > WEFT_CHUNK_COPIES_MAX) {
+  if (chunk.copies.size() > WEFT_CHUNK_COPIES_MAX) {
     out.Fail("chunk {} has {} copies", chunk.index, chunk.copies.size());
     return to;
   }

@@ -269,13 +269,16 @@ TEST_F(EncodeTest, GetChunks) {
   EXPECT_EQ(chunk.copies[2].target, 0u);
   EXPECT_EQ(At<weft_chunk>(bytes, 8 + sizeof chunk).index, 13u);
 
+  reply_.__set_chunks({MakeChunk(10, 0)});
+  EXPECT_EQ(At<weft_chunk>(Encode(WEFT_META_GET_CHUNKS), 8).count, 0u) << "all of its copies were lost";
+
   idl::Chunk bad_state = MakeChunk(10);
   bad_state.copies[0].state = static_cast<idl::CopyState::type>(9);
   idl::Chunk bad_offset = MakeChunk(10);
   bad_offset.copies[1].offset = 100;
-  for (const auto& bad : {std::vector{MakeChunk(9)}, std::vector{MakeChunk(14)},
-                          std::vector{MakeChunk(11), MakeChunk(11)}, std::vector{MakeChunk(10, 0)},
-                          std::vector{MakeChunk(10, 6)}, std::vector{bad_state}, std::vector{bad_offset}}) {
+  for (const auto& bad :
+       {std::vector{MakeChunk(9)}, std::vector{MakeChunk(14)}, std::vector{MakeChunk(11), MakeChunk(11)},
+        std::vector{MakeChunk(10, 6)}, std::vector{bad_state}, std::vector{bad_offset}}) {
     reply_.__set_chunks(bad);
     EXPECT_TRUE(Encode(WEFT_META_GET_CHUNKS).empty());
     EXPECT_NE(error_, "");

@@ -140,9 +140,7 @@ Result<idl::Events> StateMachine::NextEvents(uint64_t session, int64_t targets_v
   auto changed = chunks_.Changed(since, max);
   if (changed.size() == max) events.chunks_version = changed.back().second->version;
   std::vector<idl::Chunk> chunks;
-  for (const auto& [index, chunk] : changed) {
-    if (!chunk->copies.empty()) chunks.push_back(ToIdl(index, *chunk));
-  }
+  for (const auto& [index, chunk] : changed) chunks.push_back(ToIdl(index, *chunk));
   if (!chunks.empty()) events.__set_chunks(std::move(chunks));
   return events;
 }

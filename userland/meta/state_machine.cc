@@ -275,8 +275,7 @@ int StateMachine::GetChunks(const idl::GetChunksOp& op, idl::Reply* reply) {
   uint64_t end = static_cast<uint64_t>(op.first) + static_cast<uint64_t>(op.count);
   for (auto it = chunks_.all().lower_bound(op.first); it != chunks_.all().end() && it->first < end; ++it) {
     if (chunks.size() >= kChunksPerCall) break;
-    // Without any copy it is as good as gone for a client.
-    if (!it->second.copies.empty()) chunks.push_back(ToIdl(it->first, it->second));
+    chunks.push_back(ToIdl(it->first, it->second));
   }
   reply->__set_chunks(std::move(chunks));
   return 0;
