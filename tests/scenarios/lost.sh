@@ -68,7 +68,10 @@ jq -r '.problems[].path | select(. != "")' "$SCRATCH/fsck" | sed 's|^.*/by-1/|./
 diff "$SCRATCH/lost" "$SCRATCH/named" || fail "fsck names other files than those that are lost"
 
 step "it is not taken back"
-refused 'lost|removed' cluster start target3
+ok cluster start target3
+told_so() { grep -q 'was removed from the pool as lost' "/run/testbed/$WEFT_GUEST/weft-target-3.log"; }
+wait_for 30 told_so || fail "target3 is not told that it was removed: $(weftctl target list)"
+pool_says '[.targets[].name] | index("target3") | not' || fail "target3 is back: $(weftctl target list)"
 
 step "the lost files are removed, and all is well"
 while read -r file; do ok rm "$dir/$file"; done < "$SCRATCH/lost"
