@@ -53,8 +53,7 @@ int Chunks::MarkStale(uint64_t index, uint32_t version, uint32_t copy_mask) {
   }
   if (chunk == *found) return 0;
   if (chunk.Lost()) return EBUSY;
-  chunk.version = NextVersion();
-  Put(index, std::move(chunk));
+  PutChanged(index, std::move(chunk));
   return 0;
 }
 
@@ -66,8 +65,7 @@ int Chunks::SetState(uint64_t index, uint32_t target, CopyState state) {
   if (copy->state == state) return 0;
   SetCopyState(copy, state);
   if (chunk.Lost() && !found->Lost()) return EBUSY;
-  chunk.version = NextVersion();
-  Put(index, std::move(chunk));
+  PutChanged(index, std::move(chunk));
   if (state == CopyState::kResyncing) PutDamage(index, target, {});  // all of it is written anew
   return 0;
 }
@@ -80,8 +78,7 @@ int Chunks::AddCopy(uint64_t index, uint32_t target) {
   if (found->copies.size() >= kChunkCopiesMax || offset / pool_.chunk_bytes() >= places_of_(target)) return ENOSPC;
   Chunk chunk = *found;
   chunk.copies.push_back({target, CopyState::kResyncing, offset});
-  chunk.version = NextVersion();
-  Put(index, std::move(chunk));
+  PutChanged(index, std::move(chunk));
   return 0;
 }
 
@@ -121,8 +118,7 @@ int Chunks::Promote(uint64_t index, const IsUp& up) {
     copy.doubtful = true;
   }
   SetCopyState(chosen, CopyState::kInSync);
-  chunk.version = NextVersion();
-  Put(index, std::move(chunk));
+  PutChanged(index, std::move(chunk));
   return 0;
 }
 
@@ -144,8 +140,7 @@ void Chunks::Equalize(uint64_t index, const IsUp& up) {
     SetCopyState(&copy, CopyState::kStale);
     copy.doubtful = had_everything;
   }
-  chunk.version = NextVersion();
-  Put(index, std::move(chunk));
+  PutChanged(index, std::move(chunk));
 }
 
 void Chunks::ClearDoubtful(uint64_t index) {

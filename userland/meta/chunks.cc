@@ -122,6 +122,11 @@ void Chunks::Apply(uint64_t index, std::optional<Chunk> chunk) {
   all_.insert_or_assign(index, *std::move(chunk));
 }
 
+void Chunks::PutChanged(uint64_t index, Chunk chunk) {
+  chunk.version = NextVersion();
+  Put(index, std::move(chunk));
+}
+
 void Chunks::Put(uint64_t index, std::optional<Chunk> chunk) {
   std::optional<Chunk> before;
   if (const Chunk* now = Find(index)) before = *now;

@@ -119,6 +119,7 @@ class Chunks {
   uint32_t NextVersion();
   // The primitives: each changes the mirror, the store and the undo log.
   void Put(uint64_t index, std::optional<Chunk> chunk);
+  void PutChanged(uint64_t index, Chunk chunk);  // under the next version
   void PutRelease(uint32_t target, uint64_t offset, std::optional<ReleaseRecord> record);
   void PutDamage(uint64_t index, uint32_t target, std::set<uint32_t> blocks);
   // Only the mirror.

@@ -75,7 +75,6 @@ class WriteIntents {
   void OnBits(int32_t result);
   void StartBatch();
   bool MayBeCleaned(const Region& region, bool pressed) const;
-  void WritePages();
   void OnPage(int32_t result);
   void OnFlushed(int32_t result);
   void GiveUpBatch(int32_t result);
