@@ -92,6 +92,35 @@ TEST_F(BlockFaults, UnreachableIsHostDownAfterDetectMs) {
   EXPECT_EQ(Do(BlockOp::kRead, 0, 4096, 0), 4096);
 }
 
+// The NIC may find out before detect_ms that the target does not answer: the time counts from its silence.
+TEST_F(BlockFaults, AConnectionThatFailsInASilenceMakesItNoLonger) {
+  Start();
+  Pass(1500);  // idle: this is no silence
+  fabric_.SetCut(kTargetHost, true);
+  Submit(1, BlockOp::kRead, 0, 4096, 0);
+  Pass(2600);  // a ping is under way as well
+  fabric_.BreakAll(WorkStatus::kRetryExceeded);
+  Pass(2300);
+  EXPECT_TRUE(results_.empty());
+  Pass(200);
+  EXPECT_EQ(results_[1], -EHOSTDOWN);
+}
+
+TEST_F(BlockFaults, AConnectionThatThePeerClosesIsTheBeginningOfASilence) {
+  Start();
+  backend_.Hold(true);
+  Submit(1, BlockOp::kRead, 0, 4096, 0);
+  Pass(2000);
+  fabric_.BreakAll();
+  fabric_.SetCut(kTargetHost, true);
+  Pass(4900);
+  EXPECT_TRUE(results_.empty());
+  Pass(200);
+  EXPECT_EQ(results_[1], -EHOSTDOWN);
+  backend_.Hold(false);
+  Pass(10);
+}
+
 TEST_F(BlockFaults, TargetThatNeverWasIsHostDown) {
   StartClient();
   Submit(1, BlockOp::kRead, 0, 4096, 0);

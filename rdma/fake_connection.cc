@@ -97,22 +97,23 @@ void FakeConnection::Reject(std::span<const uint8_t> private_data) {
   peer_ = nullptr;
 }
 
-void FakeConnection::Sever() {
+void FakeConnection::Sever(WorkStatus first) {
   FakeConnection* peer = peer_;
   if (peer) peer->peer_ = nullptr;
   peer_ = nullptr;
-  Fail();
-  if (peer) peer->Fail();
+  Fail(first);
+  if (peer) peer->Fail(first);
 }
 
-void FakeConnection::Fail() {
+void FakeConnection::Fail(WorkStatus first) {
   if (failed_) return;
   failed_ = true;
   established_ = false;
   while (!pending_.empty()) {
     SendWork work = pending_.front().work;
     pending_.pop_front();
-    Complete(work, WorkStatus::kFlushed, "Work Request Flushed Error");
+    Complete(work, first, first == WorkStatus::kFlushed ? "Work Request Flushed Error" : "injected");
+    first = WorkStatus::kFlushed;
   }
   for (const ReceiveWork& work : own_) {
     completions()->Push(

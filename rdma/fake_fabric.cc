@@ -66,12 +66,12 @@ void FakeFabric::SetCut(const std::string& address, bool cut) {
   }
 }
 
-void FakeFabric::BreakAll() {
+void FakeFabric::BreakAll(WorkStatus first) {
   for (bool again = true; again;) {
     again = false;
     for (FakeConnection* connection : all_) {
       if (!connection->established()) continue;
-      connection->Sever();
+      connection->Sever(first);
       again = true;
       break;
     }

@@ -40,7 +40,7 @@ class FakeFabric {
   void Hold();                                                         // work is posted but not carried out ...
   void Release();                                                      // ... until here
   void SetCut(const std::string& address, bool cut);  // partition: nothing to or from it, no events either
-  void BreakAll();                                    // every connection
+  void BreakAll(WorkStatus first = WorkStatus::kFlushed);  // every connection; first: of the oldest work that waits
 
   uint64_t works() const { return works_; }  // carried out so far
   size_t connections() const;                // established

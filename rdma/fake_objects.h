@@ -117,14 +117,14 @@ class FakeConnection final : public Connection {
   Status PostSend(std::span<const SendWork> work) override;
   Status PostReceive(std::span<const ReceiveWork> work) override;
 
-  void Sever();  // both sides
+  void Sever(WorkStatus first = WorkStatus::kFlushed);  // both sides
   bool Pump();   // carries out what can be; true: something was
   bool established() const { return established_; }
   const FakeHost* host() const { return host_; }
 
  private:
   friend class FakeCmChannel;
-  void Fail();  // this side: flush, event
+  void Fail(WorkStatus first = WorkStatus::kFlushed);  // this side: flush, event
   void Complete(const SendWork& work, WorkStatus status, const char* detail);
   bool Execute(const SendWork& work);  // false: has to wait
   bool ExecuteSend(const SendWork& work);

@@ -51,7 +51,12 @@ void TargetLink::Kick() {
   if (state_ == State::kUp) SendCommands();
 }
 
+void TargetLink::Ask() {
+  if (!unanswered()) asked_ms_ = host_->now_ms;
+}
+
 void TargetLink::SendCommands() {
+  Ask();
   sends_.clear();
   while (credits_ > 0 && send_free_ > sends_.size() + 1 && !resend_.empty()) {  // one entry is kept for a ping
     uint16_t slot = resend_.front();
@@ -128,6 +133,7 @@ SendWork TargetLink::ControlWork(const Capsule& capsule) {
 }
 
 void TargetLink::SendPing() {
+  Ask();
   ping_out_ = true;
   if (send_free_ == 0) return;  // what is in flight will be heard of as well
   SendWork work = ControlWork({.op = WireOp::kPing, .tag = kPingTag, .session = host_->options->session});
@@ -155,7 +161,10 @@ uint64_t TargetLink::WorkId(bool receive, uint32_t value) const {
 void TargetLink::OnCompletion(const WorkCompletion& completion) {
   if (!connection_ || static_cast<uint16_t>(completion.id >> 32) != serial_) return;  // of an earlier connection
   if (completion.status != WorkStatus::kSuccess) {
+    // Flushed: the connection was closed. All else this host's NIC found out by itself, after a silence.
+    bool silent = state_ == State::kUp && completion.status != WorkStatus::kFlushed && unanswered();
     Break(Error(EIO, "{}: {}", Name(), completion.detail));
+    if (silent) down_ms_ = std::max(heard_ms_, asked_ms_);
     return;
   }
   Stir();

@@ -109,6 +109,8 @@ class TargetLink {
   void AddSend(uint16_t slot);                        // to sends_
   SendWork ControlWork(const Capsule& capsule);
   void SendPing();
+  void Ask();  // before something is posted that is answered
+  bool unanswered() const { return ping_out_ || slots_.size() > free_slots_.size() + resend_.size(); }  // while up
   void Post(std::span<SendWork> work);
   uint64_t WorkId(bool receive, uint32_t value) const;
   std::string Name() const;  // "target t3 (10.0.0.3:7471)"
@@ -147,7 +149,8 @@ class TargetLink {
   bool ping_out_ = false;
   bool given_up_ = false;
   uint64_t heard_ms_ = 0;  // last message of the target
-  uint64_t down_ms_ = 0;   // not up since
+  uint64_t asked_ms_ = 0;  // when something was sent and nothing was unanswered before
+  uint64_t down_ms_ = 0;   // not up since, or silent since
   uint64_t up_ms_ = 0;
   uint64_t attempt_ms_ = 0;  // kWaiting: of the next attempt; while connecting: its end
   uint32_t backoff_ms_;

@@ -252,6 +252,7 @@ void TargetLink::OnTime() {
 
 void TargetLink::Excuse(uint64_t ms) {
   heard_ms_ += ms;
+  asked_ms_ += ms;
   down_ms_ += ms;
   if (state_ != State::kWaiting) attempt_ms_ += ms;
 }

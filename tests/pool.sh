@@ -110,5 +110,6 @@ stop_pauses() {
 short_pause() {
 	stop_pauses
 	step "$1: the longest pause was $pause_ms ms"
-	[ "$pause_ms" -le "$pause_max_ms" ] || fail "$1: a pause of $pause_ms ms, more than $pause_max_ms"
+	[ "$pause_ms" -le "$pause_max_ms" ] ||
+		fail "$1: a pause of $pause_ms ms, more than $pause_max_ms; this host's agent: $(tail -n 8 "/run/testbed/$WEFT_GUEST/weftd.log")"
 }
