@@ -118,7 +118,7 @@ struct FsckReport {
   5: i64 chunks
 }
 
-const i32 FSCK_PROBLEMS_MAX = 10000
+const i32 FSCK_PROBLEMS_MAX = 4096
 
 service AdminService {
   Version version()
@@ -192,7 +192,11 @@ struct Peer {
   6: i64 offset           // of its place in the data area there, bytes
 }
 
-// What a target is to do with one of its places. Named by (kind, chunk, version).
+// Blocks that one Job, JobResult, Mismatch or Damage names; what has more says so in several.
+const i32 BLOCKS_PER_ITEM = 4096
+
+// What a target is to do with one of its places. Named by (kind, chunk, version, attempt): what is wanted again after
+// it ended gets another attempt.
 //   COPY     all of the place is read from a peer (the next one when that fails), block by block what no
 //            client has written there since the job came. Every READ carries `version`: it makes the peer refuse
 //            clients whose map is older.
@@ -206,7 +210,8 @@ struct Job {
   4: i64 offset           // of the place, bytes
   5: i64 bytes
   6: list<Peer> peers
-  7: list<i64> blocks     // REPAIR: numbers inside the place
+  7: list<i64> blocks     // REPAIR: numbers inside the place, at most BLOCKS_PER_ITEM
+  8: i32 attempt
 }
 
 struct Jobs {
@@ -230,12 +235,13 @@ struct JobResult {
   6: string message
   7: list<i64> bad_blocks // COPY, REPAIR: that no peer could read
   8: list<Mismatch> mismatches  // SCRUB
+  9: i32 attempt          // of the job
 }
 
 // Blocks of a place that failed their checksum.
 struct Damage {
   1: i64 offset           // of the place, bytes
-  2: list<i64> blocks     // inside the place
+  2: list<i64> blocks     // inside the place, at most BLOCKS_PER_ITEM
 }
 
 service TargetService {

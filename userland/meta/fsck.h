@@ -28,7 +28,7 @@ namespace weft {
 
 class FsckFixer;
 
-inline constexpr size_t kFsckFindingsMax = 10'000;  // FSCK_PROBLEMS_MAX
+inline constexpr size_t kFsckFindingsMax = 4096;  // FSCK_PROBLEMS_MAX
 
 struct FsckFinding {
   idl::FsckProblem problem;

@@ -35,12 +35,12 @@
 #include <string_view>
 #include <vector>
 
+#include "userland/base/block.h"
 #include "userland/base/uuid.h"
 
 namespace weft {
 
 inline constexpr uint32_t kStoreFormat = 2;
-inline constexpr uint64_t kBlockBytes = 4096;
 // Of the logical address space, in which chunks lie sparsely; how much can be stored is up to the targets.
 inline constexpr uint64_t kPoolBlocksMax = 1ULL << 40;
 inline constexpr uint32_t kCopiesMax = 4;     // that a chunk is wanted to have

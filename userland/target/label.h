@@ -25,6 +25,7 @@
 #include <cstdint>
 #include <span>
 
+#include "userland/base/block.h"
 #include "userland/base/status.h"
 #include "userland/base/uuid.h"
 
@@ -34,7 +35,6 @@ inline constexpr size_t kLabelBytes = 4096;
 inline constexpr int kLabelCopies = 2;
 inline constexpr uint64_t kAreasOffset = 1 << 20;
 inline constexpr uint32_t kLabelFormat = 2;
-inline constexpr uint64_t kBlockBytes = 4096;
 inline constexpr uint64_t kPageBytes = 4096;
 inline constexpr uint64_t kRegionBytes = 4 << 20;  // whose checksums fill a page
 inline constexpr uint64_t kPlaceBytesMin = 1 << 20;
