@@ -8,7 +8,6 @@
 // write-throughput (1 MiB, D in flight), read-iops (4 KiB, D in flight). Writes destroy what the target
 // holds. Prints one line per test; exit 1 when a command failed.
 #include <poll.h>
-#include <sched.h>
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -23,6 +22,7 @@
 #include "userland/base/address.h"
 #include "userland/base/key.h"
 #include "userland/base/log.h"
+#include "userland/base/yield.h"
 
 namespace weft {
 namespace {
@@ -75,6 +75,7 @@ class Bench {
   std::mt19937_64 random_{1};
   std::vector<rdma::BlockCompletion> done_;
   steady_clock::time_point worked_ = steady_clock::now();
+  Yielder yielder_;
 };
 
 // One turn of a loop as an agent runs it: look, and sleep when there was nothing for a while.
@@ -92,7 +93,7 @@ void Bench::Turn() {
     return;
   }
   if (steady_clock::now() - worked_ < microseconds(options_.spin_us)) {
-    sched_yield();
+    yielder_.Yield();
     return;
   }
   if (!initiator_->ArmNotify()) return;

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "userland/agent/queue_loop.h"
 
-#include <sched.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -14,6 +13,7 @@
 #include "userland/agent/block_request.h"
 #include "userland/base/adaptive_spin.h"
 #include "userland/base/log.h"
+#include "userland/base/yield.h"
 
 namespace weft::agent {
 namespace {
@@ -98,16 +98,17 @@ void QueueLoop::Wake() {
 
 void QueueLoop::Main() {
   AdaptiveSpin spin(options_.spin);
+  Yielder yielder;
   spin.Worked(Clock::now());
   while (!Finished()) {
     if (Turn()) {
       spin.Worked(Clock::now());
-      if (in_flight_ == 0) sched_yield();  // what was waited for has come: to whoever did on this very CPU
+      if (in_flight_ == 0) yielder.Yield();  // what was waited for has come: to whoever did on this very CPU
       continue;
     }
     Clock::time_point now = Clock::now();
     if (spin.KeepLooking(now) || (in_flight_ > 0 && now - spin.last_work() < kSpinInFlight)) {
-      sched_yield();  // on a machine with few CPUs the kernel's and the targets' work comes first
+      yielder.Yield();  // on a machine with few CPUs the kernel's and the targets' work comes first
     } else {
       bool idle = in_flight_ == 0;
       Sleep();

@@ -2,7 +2,6 @@
 #include "userland/target/engine_thread.h"
 
 #include <pthread.h>
-#include <sched.h>
 #include <sys/eventfd.h>
 #include <time.h>
 #include <unistd.h>
@@ -12,6 +11,7 @@
 #include <utility>
 
 #include "userland/base/adaptive_spin.h"
+#include "userland/base/yield.h"
 
 namespace weft::target {
 
@@ -58,6 +58,7 @@ void EngineThread::RunPosted() {
 void EngineThread::Run() {
   backend_->Watch(wake_fd_, &woken_);
   AdaptiveSpin spin(spin_);
+  Yielder yielder;
   bool idle = false;
   while (!stop_.load(std::memory_order_relaxed)) {
     if (std::exchange(woken_, false)) RunPosted();
@@ -69,7 +70,7 @@ void EngineThread::Run() {
     steady_clock::time_point now = steady_clock::now();
     if (!std::exchange(idle, true)) spin.Worked(now);
     if (spin.KeepLooking(now)) {
-      sched_yield();  // on a small machine the peer may need this very processor to answer
+      yielder.Yield();  // on a small machine the peer may need this very processor to answer
       continue;
     }
     if (Sleep()) spin.Woke(steady_clock::now());
