@@ -41,7 +41,8 @@ start_guest() {
 	# it translated while another processor was rewriting it: the kernel, switching a static key, then dies of
 	# "Oops: int3". Nearly all such switches are made while the kernel starts, so it starts on one processor;
 	# tests/vm/init brings up the others. (lpj: calibrating the delay loop of each takes a second and a half.)
-	[ "$accel" = kvm ] || boot_args="maxcpus=1 lpj=10000000"
+	# It sees this machine's time stamp counter, and is told how fast that runs (tests/tools/tsc_khz.cc).
+	[ "$accel" = kvm ] || boot_args="maxcpus=1 lpj=10000000 tsc_early_khz=$tsc_khz"
 	qemu=(
 		qemu-system-x86_64 -nodefaults -no-user-config -display none -no-reboot -name "weft-$name"
 		-machine q35 -smp "$cpus" -m "$memory"
