@@ -4,16 +4,20 @@
 #pragma once
 
 #include <condition_variable>
+#include <cstddef>
 #include <cstdint>
-#include <map>
 #include <mutex>
 #include <set>
 #include <span>
 #include <vector>
 
+#include "thrift-gen/admin_constants.h"
 #include "thrift-gen/admin_types.h"
 
 namespace weft::target {
+
+// Blocks that one result, mismatch or item of damage names at most.
+inline size_t BlocksPerItem() { return static_cast<size_t>(idl::g_admin_constants.BLOCKS_PER_ITEM); }
 
 class JobReports {
  public:
