@@ -61,6 +61,7 @@ class Places {
   // Once, from "not known": the target has become part of a pool.
   void SetPlaceBytes(uint64_t place_bytes);
   uint64_t place_bytes() const { return place_bytes_; }
+  Status CheckPlace(uint64_t offset) const;  // EINVAL: no place begins there
 
   // ---- for the commands of connections
   enum class Verdict : uint8_t {
@@ -128,7 +129,6 @@ class Places {
     std::list<Waiter>::iterator waiter;
   };
 
-  Status PlaceAt(uint64_t offset, uint64_t* place) const;
   Status RaiseFloor(uint64_t place, uint32_t version);
   int Admit(const Access& access, uint64_t* place);  // 0 or why it is refused
   static bool Blocked(const Place& place, const Access& access, uint64_t ticket);

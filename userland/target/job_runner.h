@@ -8,7 +8,6 @@
 #pragma once
 
 #include <functional>
-#include <map>
 #include <memory>
 #include <mutex>
 #include <set>
@@ -38,8 +37,8 @@ class JobRunner final : public EngineWork {
   std::vector<idl::JobProgress> Progress();
 
  private:
-  using Key = std::tuple<idl::JobKind::type, int64_t, int32_t>;  // kind, chunk, version
-  static Key KeyOf(const idl::Job& job) { return {job.kind, job.chunk, job.version}; }
+  using Key = std::tuple<idl::JobKind::type, int64_t, int32_t, int32_t>;  // kind, chunk, version, attempt
+  static Key KeyOf(const idl::Job& job) { return {job.kind, job.chunk, job.version, job.attempt}; }
   std::unique_ptr<PlaceJob> Make(const idl::Job& job);
   void StartWaiting();
   void End(PlaceJob* job);

@@ -37,6 +37,9 @@ struct JobHost {
   void WakeAt(uint64_t ms) { wake_ms = wake_ms < ms ? wake_ms : ms; }
 };
 
+// The result of a job, so far that it went well.
+idl::JobResult ResultFor(const idl::Job& job);
+
 class PlaceJob {
  public:
   PlaceJob(JobHost* host, const idl::Job& job);
