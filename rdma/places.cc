@@ -97,7 +97,9 @@ bool Places::Blocked(const Place& place, const Access& access, uint64_t ticket) 
   });
 }
 
-bool Places::Grantable(const Place& place, const Region& region) {
+bool Places::Grantable(const Place& place, const Region& region, uint32_t floor) {
+  // Reads among them may have found their data already or not: what is locked shall not change under either.
+  if (place.running > 0 && place.running_version < floor) return false;
   auto overlaps = [&](const BlockRange& range) { return Overlap(range, region.range); };
   if (std::ranges::any_of(place.writes, overlaps)) return false;
   if (std::ranges::any_of(place.regions,
@@ -202,7 +204,9 @@ void Places::GrantRegions(uint64_t number) {
     auto found = places_.find(number);
     if (found == places_.end()) return;
     Place& place = found->second;
-    auto region = std::ranges::find_if(place.regions, [&](const Region& r) { return !r.held && Grantable(place, r); });
+    uint32_t floor = store_->floor(number);
+    auto region =
+        std::ranges::find_if(place.regions, [&](const Region& r) { return !r.held && Grantable(place, r, floor); });
     if (region == place.regions.end()) return;
     region->held = true;
     auto locked = std::exchange(region->locked, nullptr);
