@@ -94,7 +94,8 @@ uint32_t MemoryBackend::ChecksumOf(uint64_t block_offset) const {
   if (auto bad = bad_.find(block_offset); bad != bad_.end()) return bad->second;
   boost::crc_optimal<32, 0x1EDC6F41, 0xFFFFFFFF, 0xFFFFFFFF, true, true> crc;
   crc.process_bytes(&bytes_[block_offset], kBlockAlign);
-  return crc.checksum() ? crc.checksum() : 1;
+  uint32_t sum = crc.checksum();
+  return sum == 0 || sum == 2 ? sum + 1 : sum;  // as in block_wire.h
 }
 
 void MemoryBackend::Corrupt(uint64_t block_offset) {
