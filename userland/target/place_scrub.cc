@@ -162,6 +162,7 @@ void PlaceScrub::Pause() {
   }
   next_ = 0;
   phase_ = Phase::kCompareAgain;
+  Compare();  // nothing else would bring the next Step soon
 }
 
 void PlaceScrub::Report() {
