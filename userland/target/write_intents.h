@@ -34,8 +34,10 @@ class AreaWriter {
 struct IntentLimits {
   uint64_t idle_ms = 2000;  // without a write: it is cleaned
   uint64_t look_ms = 250;   // how often
+  uint64_t retry_ms = 5000;  // after an error of the device
   size_t dirty_max = 4096;  // regions; with more of them those that are written are cleaned, too
   size_t batch_max = 64;    // regions that share a flush
+  size_t pressed_max = 512;  // the same while more than dirty_max are dirty
 };
 
 class WriteIntents {
@@ -74,10 +76,11 @@ class WriteIntents {
   void WriteBits();
   void OnBits(int32_t result);
   void StartBatch();
-  bool MayBeCleaned(const Region& region, bool pressed) const;
+  bool MayBeCleaned(const Region& region) const;
   void OnPage(int32_t result);
   void OnFlushed(int32_t result);
   void GiveUpBatch(int32_t result);
+  bool pressed() const { return dirty_.size() > limits_.dirty_max; }
 
   AreaWriter* const writer_;
   const IntentLimits limits_;
@@ -102,6 +105,8 @@ class WriteIntents {
   uint64_t look_at_ms_ = UINT64_MAX;
   bool all_ = false;
   bool failed_ = false;
+  int32_t bits_error_ = 0;  // that has been logged and has not gone away
+  int32_t sums_error_ = 0;
 };
 
 }  // namespace weft::target
