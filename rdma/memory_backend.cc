@@ -72,6 +72,10 @@ int32_t MemoryBackend::Execute(const BackendRequest& request) {
 }
 
 int32_t MemoryBackend::Read(const BackendRequest& request) const {
+  auto unreadable = unreadable_.lower_bound(request.offset_bytes);
+  for (; unreadable != unreadable_.end() && unreadable->first < request.offset_bytes + request.length_bytes; ++unreadable) {
+    if (unreadable->second) return -unreadable->second;
+  }
   auto bad = bad_.lower_bound(request.offset_bytes);
   if (bad != bad_.end() && bad->first < request.offset_bytes + request.length_bytes) return -EBADMSG;
   memcpy(request.data, bytes_.data() + request.offset_bytes, request.length_bytes);
@@ -79,7 +83,9 @@ int32_t MemoryBackend::Read(const BackendRequest& request) const {
 }
 
 void MemoryBackend::MakeGood(const BackendRequest& request) {
-  bad_.erase(bad_.lower_bound(request.offset_bytes), bad_.lower_bound(request.offset_bytes + request.length_bytes));
+  uint64_t end = request.offset_bytes + request.length_bytes;
+  bad_.erase(bad_.lower_bound(request.offset_bytes), bad_.lower_bound(end));
+  unreadable_.erase(unreadable_.lower_bound(request.offset_bytes), unreadable_.lower_bound(end));
 }
 
 void MemoryBackend::PutChecksums(const BackendRequest& request) const {

@@ -12,6 +12,7 @@
 #include <mutex>
 #include <set>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "rdma/clock.h"
@@ -28,6 +29,8 @@ class JobRunner final : public EngineWork {
   JobRunner(rdma::Places* places, PeerReader* peers, ResultCallback on_result, const rdma::Clock* clock = nullptr);
   ~JobRunner() override;
 
+  // Called when a place begins to be scrubbed; before the first list.
+  void OnScrub(std::function<void(rdma::BlockRange place)> callback) { host_.on_scrub = std::move(callback); }
   void SetEngine(rdma::BlockTarget* engine) { host_.engine = engine; }  // before the first list
   void SetJobs(const idl::Jobs& jobs);
 

@@ -33,6 +33,7 @@ PlaceScrub::~PlaceScrub() {
 }
 
 void PlaceScrub::Start() {
+  if (host_->on_scrub) host_->on_scrub({.offset = offset(), .length = bytes()});
   suspected_.resize(job_.peers.size());
   Status s = host_->peers->PrepareBuffers();
   if (s.ok()) {
@@ -75,7 +76,7 @@ void PlaceScrub::Verify() {
           host_->peers->GiveBuffer(buffer, length);
           under_way_--;
           done_bytes_ += length;
-          if (result == 0 || result == -EBADMSG) return;  // the latter the backend has told
+          if (result == 0 || result == -EBADMSG) return;  // the latter the backend tells
           FailAt("read", -result);
         });
     next_ += length;

@@ -30,9 +30,7 @@ WriteIntents::WriteIntents(AreaWriter* writer, std::span<const uint8_t> area, ui
   for (uint64_t region = 0; region < regions; region++) {
     if (!(bits_[region / kBitsPerByte] >> (region % kBitsPerByte) & 1)) continue;
     regions_[region].state = State::kDirty;
-    dirty_.push_back(region);
   }
-  if (!dirty_.empty()) look_at_ms_ = 0;
 }
 
 WriteIntents::~WriteIntents() = default;
@@ -40,6 +38,12 @@ WriteIntents::~WriteIntents() = default;
 void WriteIntents::FreeBits::operator()(uint8_t* bits) const { free(bits); }
 
 bool WriteIntents::IsDirty(uint64_t region) const { return regions_[region].state != State::kClean; }
+
+void WriteIntents::Settled(uint64_t region) {
+  assert(regions_[region].state == State::kDirty);
+  dirty_.push_back(region);
+  if (look_at_ms_ == UINT64_MAX) look_at_ms_ = now_ms_ + limits_.look_ms;
+}
 
 void WriteIntents::SetBit(uint64_t region, bool value) {
   auto mask = static_cast<uint8_t>(1U << (region % kBitsPerByte));

@@ -42,11 +42,13 @@ struct IntentLimits {
 
 class WriteIntents {
  public:
-  // area: what the device holds, the size of the area.
+  // area: what the device holds, the size of the area. Regions whose bits are set there keep them until Settled.
   WriteIntents(AreaWriter* writer, std::span<const uint8_t> area, uint64_t regions, IntentLimits limits = {});
   ~WriteIntents();
 
   bool IsDirty(uint64_t region) const;
+  // Once for each region that was dirty at the start: its checksums are not in doubt any more.
+  void Settled(uint64_t region);
 
   // A write of the region begins. True: at once. Otherwise `ready` is called, with 0 or -errno.
   bool Begin(uint64_t region, AreaWriter::Done ready);
@@ -58,7 +60,7 @@ class WriteIntents {
     all_ = true;
     failed_ = false;
   }
-  bool clean() const { return dirty_.empty() && batch_.empty() && !writing_; }
+  bool clean() const { return dirty_.empty() && batch_.empty() && !writing_; }  // but for those that are not settled
   bool failed() const { return failed_; }  // since CleanAll
 
  private:
@@ -97,7 +99,7 @@ class WriteIntents {
   std::vector<uint64_t> clearing_;  // to become clean
   std::vector<uint64_t> clearing_now_;
 
-  std::deque<uint64_t> dirty_;   // regions that are kDirty, the longest first
+  std::deque<uint64_t> dirty_;   // regions that are kDirty and settled, the longest first
   std::vector<uint64_t> batch_;  // being cleaned, up to the flush
   size_t sums_out_ = 0;
   int32_t batch_result_ = 0;
