@@ -73,7 +73,8 @@ int32_t MemoryBackend::Execute(const BackendRequest& request) {
 
 int32_t MemoryBackend::Read(const BackendRequest& request) const {
   auto unreadable = unreadable_.lower_bound(request.offset_bytes);
-  for (; unreadable != unreadable_.end() && unreadable->first < request.offset_bytes + request.length_bytes; ++unreadable) {
+  for (; unreadable != unreadable_.end() && unreadable->first < request.offset_bytes + request.length_bytes;
+       ++unreadable) {
     if (unreadable->second) return -unreadable->second;
   }
   auto bad = bad_.lower_bound(request.offset_bytes);

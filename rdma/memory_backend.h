@@ -49,7 +49,7 @@ class MemoryBackend final : public BlockBackend {
   std::vector<pollfd> fds_;
   std::vector<bool*> ready_;  // of fds_
   std::vector<uint8_t> bytes_;
-  std::map<uint64_t, uint32_t> bad_;  // blocks, by offset, that do not match this checksum
+  std::map<uint64_t, uint32_t> bad_;    // blocks, by offset, that do not match this checksum
   std::map<uint64_t, int> unreadable_;  // errno
   std::deque<BackendRequest> queue_;
   bool held_ = false;

@@ -92,8 +92,8 @@ class Places {
   void Untrack(uint64_t offset);
   bool Written(uint64_t block_offset) const;  // by a client; the block at this byte of the data area
   // Calls `locked` as soon as no write is under way in the range and nothing below the floor in the place, maybe before
-  // this returns; until Unlock writes that touch it wait. The range is inside one place. Locks that overlap are held one
-  // after the other.
+  // this returns; until Unlock writes that touch it wait. The range is inside one place. Locks that overlap are held
+  // one after the other.
   void Lock(BlockRange range, std::function<void()> locked);
   void Unlock(BlockRange range);  // before `locked` was called: it never will be
 

@@ -192,8 +192,8 @@ std::optional<int32_t> FakeKernel::WaitFor(uint64_t tag, std::chrono::millisecon
 }
 
 bool FakeKernel::WaitAsleep(uint32_t queue, std::chrono::milliseconds timeout) {
-  // The agent announces its sleep in shared memory only: nothing to wait on but the ring. A flag from before it took what
-  // is in the ring says nothing, so that it has done that is looked at first.
+  // The agent announces its sleep in shared memory only: nothing to wait on but the ring. A flag from before it took
+  // what is in the ring says nothing, so that it has done that is looked at first.
   auto deadline = std::chrono::steady_clock::now() + timeout;
   weft_ring* ring = rings_.at(queue).header;
   auto asleep = [ring] {

@@ -37,7 +37,8 @@ struct AlignedBuffer {  // for O_DIRECT
 // What is a weft target stays one, whatever the options: its label has to go first.
 std::string HowToMakeAnew(const std::string& path) {
   return fmt::format(
-      "zero its first MiB (`dd if=/dev/zero of={} bs=1M count=1 conv=notrunc`) and start weft-target with --force", path);
+      "zero its first MiB (`dd if=/dev/zero of={} bs=1M count=1 conv=notrunc`) and start weft-target with --force",
+      path);
 }
 
 }  // namespace

@@ -25,8 +25,8 @@ class BlockDoubt {
   bool empty() const { return regions_.empty(); }
   size_t regions() const { return regions_.size(); }
   bool Has(uint64_t block_offset) const;
-  // The blocks of a range of the data area are settled; `settled` is called for regions in which nothing is in doubt any
-  // more.
+  // The blocks of a range of the data area are settled; `settled` is called for regions in which nothing is in doubt
+  // any more.
   void Settle(uint64_t offset, uint64_t length, const RegionCallback& settled);
   // A run of blocks in doubt, at most length_max bytes; the next call goes on behind it. False: there is none.
   bool Next(uint64_t length_max, uint64_t* offset, uint64_t* length);

@@ -9,8 +9,8 @@
 //
 // A block whose checksum is not known was never written, or has been discarded: its contents are nobody's, and reading
 // them does not change that. But for those in doubt after an unclean stop (block_doubt.h): they get the checksum of the
-// first contents that are read, by whoever does it or, in the background, by this; until then the region keeps its intent.
-// A block that the device cannot read is as bad as one that does not match.
+// first contents that are read, by whoever does it or, in the background, by this; until then the region keeps its
+// intent. A block that the device cannot read is as bad as one that does not match.
 //
 // Engine thread, but for what says "any thread".
 #pragma once
@@ -42,7 +42,7 @@ struct ChecksummedOptions {
   uint64_t capacity_bytes = 0;  // of the data area
   IntentLimits limits = {};
   uint64_t settle_bytes_per_s = 32 << 20;  // read in the background while there is doubt
-  const rdma::Clock* clock = nullptr;  // nullptr: CLOCK_MONOTONIC; outlives the backend
+  const rdma::Clock* clock = nullptr;      // nullptr: CLOCK_MONOTONIC; outlives the backend
 };
 
 class ChecksummedBackend final : public rdma::BlockBackend, private AreaWriter {
@@ -64,8 +64,8 @@ class ChecksummedBackend final : public rdma::BlockBackend, private AreaWriter {
   bool Arm() override { return done_.empty() && startable_.empty() && device_->Arm(); }
   void Wait(int timeout_ms) override;
 
-  // Called from Poll or Submit with the offsets of bad blocks that were to be read; once for each until it is written, for
-  // ten minutes (a report may get lost), or until TellAgain.
+  // Called from Poll or Submit with the offsets of bad blocks that were to be read; once for each until it is written,
+  // for ten minutes (a report may get lost), or until TellAgain.
   void OnDamage(std::function<void(std::span<const uint64_t> offsets)> callback) { on_damage_ = std::move(callback); }
   void TellAgain(uint64_t offset, uint64_t length);
   // Average time of the device's reads and writes since the last call; 0: there were none. Any thread, one caller.
@@ -82,8 +82,8 @@ class ChecksummedBackend final : public rdma::BlockBackend, private AreaWriter {
     std::vector<uint32_t> sums;  // kWrite: of its blocks
     uint32_t missing = 0;        // intents or pages of checksums that are being written for it
     int32_t result = 0;
-    bool own = false;        // a read that settles doubt
-    bool retried = false;    // kRead: did not match, is read once more
+    bool own = false;         // a read that settles doubt
+    bool retried = false;     // kRead: did not match, is read once more
     bool one_by_one = false;  // kRead: the device could not read all of it; its block `block` is being read
     bool unreadable = false;  // one of them
     uint32_t block = 0;
@@ -159,8 +159,8 @@ class ChecksummedBackend final : public rdma::BlockBackend, private AreaWriter {
   std::unique_ptr<uint8_t[], FreeDeleter> settle_buffer_;  // null: there was no doubt
   bool settling_ = false;                                  // a read into it is under way
   bool closing_ = false;
-  uint64_t now_ms_ = 0;           // as it was looked at last
-  std::set<uint64_t> told_;       // blocks that OnDamage has named
+  uint64_t now_ms_ = 0;      // as it was looked at last
+  std::set<uint64_t> told_;  // blocks that OnDamage has named
   uint64_t told_since_ms_ = 0;
   std::function<void(std::span<const uint64_t>)> on_damage_;
   std::atomic<uint64_t> latency_ns_ = 0;

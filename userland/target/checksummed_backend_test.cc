@@ -170,8 +170,8 @@ TEST_F(ChecksummedBackendTest, AfterAnUncleanStopSumsAreTakenAnewInTheBackground
   EXPECT_FALSE(IntentOnDisk(1));
   Open();
   EXPECT_EQ(backend_->in_doubt(), 0U);
-  EXPECT_EQ(Sums(0, 20480), (std::vector<uint32_t>{SumOfValue(0x21), SumOfValue(0x23), kSumUnknown, kSumUnknown,
-                                                   SumOfValue(0x21)}));
+  EXPECT_EQ(Sums(0, 20480),
+            (std::vector<uint32_t>{SumOfValue(0x21), SumOfValue(0x23), kSumUnknown, kSumUnknown, SumOfValue(0x21)}));
   EXPECT_EQ(Sums(7 << 20, 1 << 20), std::vector<uint32_t>(256, SumOfValue(0x22)));
   EXPECT_TRUE(damage_.empty());
   EXPECT_EQ(Read(12288, 4096), -EBADMSG);

@@ -33,8 +33,8 @@ class TestClock final : public rdma::Clock {
 };
 
 // A disk with a volatile cache that carries requests out in any order. What is written is fetched from memory at one
-// moment, and is on the disk at another: of two writes of the same bytes that are on the way, either may come last, with
-// contents that are older than those of the other.
+// moment, and is on the disk at another: of two writes of the same bytes that are on the way, either may come last,
+// with contents that are older than those of the other.
 class CacheDisk final : public rdma::BlockBackend {
  public:
   CacheDisk(uint64_t bytes, std::mt19937* random) : seen_(bytes), stable_(bytes), random_(random) {}

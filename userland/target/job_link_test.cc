@@ -279,10 +279,9 @@ TEST(JobLinkRpcTest, MoreThanACallCarriesIsToldInSeveral) {
   }
   link.Known();
   std::unique_lock lock(service->mutex);
-  EXPECT_TRUE(service->changed.wait_for(lock, std::chrono::seconds(30), [&] {
-    return service->chunks.size() == 5000 && service->bad.size() == 15'000;
-  })) << service->chunks.size()
-      << " " << service->bad.size();
+  EXPECT_TRUE(service->changed.wait_for(
+      lock, std::chrono::seconds(30), [&] { return service->chunks.size() == 5000 && service->bad.size() == 15'000; }))
+      << service->chunks.size() << " " << service->bad.size();
   EXPECT_EQ(service->early.size(), 5000U);
   EXPECT_EQ(service->differing, 5U * 3 * 4096);
   service->stop = true;

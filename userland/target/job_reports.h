@@ -21,8 +21,8 @@ inline size_t BlocksPerItem() { return static_cast<size_t>(idl::g_admin_constant
 
 class JobReports {
  public:
-  // Of damaged blocks so many wait to be told; of more only the log tells. They are found again by the next scrub, or by
-  // whoever reads them ten minutes later (ChecksummedBackend::OnDamage).
+  // Of damaged blocks so many wait to be told; of more only the log tells. They are found again by the next scrub, or
+  // by whoever reads them ten minutes later (ChecksummedBackend::OnDamage).
   static constexpr size_t kDamageMax = 1 << 20;
 
   struct Batch {

@@ -68,8 +68,8 @@ uint64_t RegionsIn(uint64_t capacity_bytes);
 void EncodeLabel(const Label& label, std::span<uint8_t, kLabelBytes> out);
 // ENOENT: this is no label. EPROTONOSUPPORT: of a format that this version does not know. EBADMSG: damaged.
 Result<Label> DecodeLabel(std::span<const uint8_t, kLabelBytes> in);
-// Which of the copies counts, each as it was decoded or the EIO of reading it. Without a valid one: EIO if one could not
-// be read, as it may be; else what says more than ENOENT.
+// Which of the copies counts, each as it was decoded or the EIO of reading it. Without a valid one: EIO if one could
+// not be read, as it may be; else what says more than ENOENT.
 Result<Label> NewestLabel(std::span<const Result<Label>> copies);
 
 }  // namespace weft::target

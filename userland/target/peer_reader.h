@@ -58,7 +58,8 @@ class PeerReader {
 
  private:
   Status Open();
-  void Get(rdma::BlockOp op, int32_t id, uint32_t version, uint64_t offset, uint32_t length, uint8_t* buffer, Done done);
+  void Get(rdma::BlockOp op, int32_t id, uint32_t version, uint64_t offset, uint32_t length, uint8_t* buffer,
+           Done done);
 
   rdma::Verbs* const verbs_;
   rdma::BlockBackend* const backend_;

@@ -32,11 +32,11 @@ class AreaWriter {
 };
 
 struct IntentLimits {
-  uint64_t idle_ms = 2000;  // without a write: it is cleaned
-  uint64_t look_ms = 250;   // how often
+  uint64_t idle_ms = 2000;   // without a write: it is cleaned
+  uint64_t look_ms = 250;    // how often
   uint64_t retry_ms = 5000;  // after an error of the device
-  size_t dirty_max = 4096;  // regions; with more of them those that are written are cleaned, too
-  size_t batch_max = 64;    // regions that share a flush
+  size_t dirty_max = 4096;   // regions; with more of them those that are written are cleaned, too
+  size_t batch_max = 64;     // regions that share a flush
   size_t pressed_max = 512;  // the same while more than dirty_max are dirty
 };
 
@@ -61,7 +61,7 @@ class WriteIntents {
     failed_ = false;
   }
   bool clean() const { return dirty_.empty() && batch_.empty() && !writing_; }  // but for those that are not settled
-  bool failed() const { return failed_; }  // since CleanAll
+  bool failed() const { return failed_; }                                       // since CleanAll
 
  private:
   enum class State : uint8_t { kClean, kSetting, kDirty, kCleaning, kClearing };
