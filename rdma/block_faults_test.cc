@@ -92,6 +92,20 @@ TEST_F(BlockFaults, UnreachableIsHostDownAfterDetectMs) {
   EXPECT_EQ(Do(BlockOp::kRead, 0, 4096, 0), 4096);
 }
 
+// On a machine with more to do than it has CPUs for: the thread runs, now and then. Many short absences are none.
+TEST_F(BlockFaults, ABusyMachineMakesTheDetectionNoLonger) {
+  Start();
+  fabric_.SetCut(kTargetHost, true);
+  Submit(1, BlockOp::kRead, 0, 4096, 0);
+  uint64_t start = clock_.now_ms;
+  while (!results_.contains(1) && clock_.now_ms < start + 60'000) {
+    clock_.now_ms += 20;
+    Turn();
+  }
+  ASSERT_EQ(results_[1], -EHOSTDOWN);
+  EXPECT_LE(clock_.now_ms - start, 5500U) << "the first slow turns look like an absence";
+}
+
 // The NIC may find out before detect_ms that the target does not answer: the time counts from its silence.
 TEST_F(BlockFaults, AConnectionThatFailsInASilenceMakesItNoLonger) {
   Start();

@@ -9,9 +9,11 @@
 #include <cerrno>
 #include <map>
 #include <random>
+#include <utility>
 
 #include "rdma/session_number.h"
 #include "rdma/target_link.h"
+#include "userland/base/log.h"
 
 namespace weft::rdma {
 namespace {
@@ -22,6 +24,7 @@ constexpr int kMonotonic = CLOCK_MONOTONIC;
 constexpr size_t kPollBatch = 64;
 constexpr uint64_t kCmLookMs = 20;    // connection events, while there is enough else to do
 constexpr uint64_t kAbsenceMs = 100;  // later than this to look at the clock: this thread did not run
+constexpr uint64_t kAbsenceLoggedMs = 1000;
 
 class BlockInitiatorImpl final : public BlockInitiator {
  public:
@@ -70,7 +73,9 @@ class BlockInitiatorImpl final : public BlockInitiator {
   std::map<uint32_t, std::unique_ptr<TargetLink>> links_;  // by id of the target
   std::vector<TargetLink*> table_;                         // by TargetLink::IndexOf
   TargetStateCallback callback_;
-  unsigned turns_ = 0;
+  unsigned turns_ = 0;  // since the clock was looked at
+  unsigned turns_per_look_ = kTurnsPerClockRead;
+  bool armed_ = false;  // may have slept, since then
   uint64_t cm_looked_ms_ = 0;
   uint64_t due_ms_ = UINT64_MAX;  // when this thread was to look at the clock again
   bool connecting_ = false;       // a link is: its events matter at once
@@ -179,7 +184,7 @@ size_t BlockInitiatorImpl::Poll(std::vector<BlockCompletion>* done) {
   // when it was no completion.
   bool woken = slept_ && !found;
   slept_ = false;
-  if (woken || ++turns_ % kTurnsPerClockRead == 0) HandleTime(woken);
+  if (woken || ++turns_ >= turns_per_look_) HandleTime(woken);
   Kick();  // receives to post again, credits that came back
   size_t count = host_.done.size();
   done->insert(done->end(), host_.done.begin(), host_.done.end());
@@ -232,10 +237,18 @@ TargetLink* BlockInitiatorImpl::LinkOf(const Connection* connection) {
 // Once per millisecond, and when a sleep was ended for something else than a completion.
 void BlockInitiatorImpl::HandleTime(bool woken) {
   uint64_t now_ms = clock_->NowMs();
+  // When turns are slow, each of them is timed: many of them together are no absence.
+  bool slow = now_ms > host_.now_ms + 1 && !std::exchange(armed_, false);
+  turns_per_look_ = slow ? 1 : std::min(2 * turns_per_look_, kTurnsPerClockRead);
+  turns_ = 0;
   if (now_ms == host_.now_ms && !woken) return;
   host_.now_ms = now_ms;
   if (now_ms > due_ms_ && now_ms - due_ms_ >= kAbsenceMs) {
-    for (auto& [id, link] : links_) link->Excuse(now_ms - due_ms_);
+    uint64_t absent_ms = now_ms - due_ms_;
+    for (auto& [id, link] : links_) link->Excuse(absent_ms);
+    if (absent_ms >= kAbsenceLoggedMs && !links_.empty()) {
+      LogWarning("this thread did not run for {} ms; targets are given as much more time", absent_ms);
+    }
   }
   due_ms_ = now_ms;
   if (woken && timer_ms_ <= now_ms) {
@@ -269,7 +282,7 @@ void BlockInitiatorImpl::SetTimer(uint64_t deadline_ms) {
 }
 
 bool BlockInitiatorImpl::ArmNotify() {
-  slept_ = true;
+  slept_ = armed_ = true;
   Kick();
   for (const auto& port : ports_.all()) {
     if (port->armed && port->completions->TakeEvent()) port->armed = false;

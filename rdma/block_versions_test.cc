@@ -219,6 +219,40 @@ TEST_F(BlockVersions, ARaiseWaitsForWhoWaitsForABuffer) {
   EXPECT_EQ(backend_.bytes()[4096], pool_[4096]);
 }
 
+// As a RELEASE does it: what it throws away, nobody reads any more as if it were data.
+TEST_F(BlockVersions, ALockAfterARaiseWaitsForAReadThatWaitsForABuffer) {
+  BlockTargetOptions options = VersionedOptions();
+  options.buffer_bytes = kLarge;
+  StartTarget(options);
+  StartClient();
+  Pass(50);
+  memset(&backend_.bytes()[0], 0x5a, kLarge);
+  chunk_version_ = 1;
+  backend_.Hold(true);
+  Submit(1, BlockOp::kRead, kPlaceBytes, kLarge, 4 << 20);  // has the only buffer
+  Submit(2, BlockOp::kRead, 0, kLarge, 0);                  // waits for it
+  Run(20);
+  ASSERT_EQ(target_->counters().in_hand, 2U);
+  ASSERT_EQ(backend_.waiting(), 1U);
+  ASSERT_TRUE(places_.Track(0, 2, Places::Since::kNow).ok());
+  places_.Untrack(0);
+  bool discarded = false;
+  BlockRange range{0, kPlaceBytes};
+  places_.Lock(range, [&] {
+    target_->Execute({.op = BackendOp::kDiscard, .length_bytes = static_cast<uint32_t>(range.length)}, [&](int32_t) {
+      discarded = true;
+      places_.Unlock(range);
+    });
+  });
+  Run(20);
+  backend_.Hold(false);
+  Pass(20);
+  EXPECT_TRUE(discarded);
+  ASSERT_EQ(results_[2], static_cast<int32_t>(kLarge));
+  EXPECT_EQ(pool_[0], 0x5a);
+  EXPECT_EQ(pool_[kLarge - 1], 0x5a);
+}
+
 TEST_F(BlockVersions, ARaiseWaitsForDataThatIsFetched) {
   StartVersioned();
   OtherClient other(client_verbs_.get(), OtherOptions(), Endpoint());

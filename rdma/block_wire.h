@@ -38,7 +38,8 @@
 //           DISCARD       contents undefined afterwards
 //           WRITE_ZEROES
 //           CHECKSUMS     as READ, but what is written is the range's checksums, one little-endian u32 for
-//                         each 4096 bytes: CRC-32C, or 0 where none is known (a CRC of 0 is given as 1)
+//                         each 4096 bytes: CRC-32C, or 0 where none is known (a CRC of 0 is
+//                         given as 1, one of 2 as 3)
 //           PING          answered at once: the target's engine lives
 //           HELLO         client-proof
 //   flags   FUA (WRITE, WRITE_ZEROES): durable before it is answered
@@ -95,7 +96,7 @@ namespace weft::rdma {
 inline constexpr uint16_t kBlockVersion = 2;
 inline constexpr uint32_t kBlockAlign = 4096;
 inline constexpr uint32_t kDataBytesMax = 1U << 20;   // of one READ or WRITE
-inline constexpr uint32_t kRangeBytesMax = 1U << 30;  // of one DISCARD or WRITE_ZEROES
+inline constexpr uint32_t kRangeBytesMax = 1U << 30;  // of one CHECKSUMS, DISCARD or WRITE_ZEROES
 inline constexpr uint32_t kInlineBytesMax = 4096;     // that this implementation offers
 inline constexpr uint16_t kDepthMax = 1024;           // credits of one connection
 inline constexpr size_t kProofBytes = 32;

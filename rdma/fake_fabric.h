@@ -39,7 +39,7 @@ class FakeFabric {
   void FailAfter(uint64_t works, WorkStatus status);                   // error completion, then as above
   void Hold();                                                         // work is posted but not carried out ...
   void Release();                                                      // ... until here
-  void SetCut(const std::string& address, bool cut);  // partition: nothing to or from it, no events either
+  void SetCut(const std::string& address, bool cut);       // partition: nothing to or from it, no events either
   void BreakAll(WorkStatus first = WorkStatus::kFlushed);  // every connection; first: of the oldest work that waits
 
   uint64_t works() const { return works_; }  // carried out so far

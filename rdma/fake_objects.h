@@ -118,7 +118,7 @@ class FakeConnection final : public Connection {
   Status PostReceive(std::span<const ReceiveWork> work) override;
 
   void Sever(WorkStatus first = WorkStatus::kFlushed);  // both sides
-  bool Pump();   // carries out what can be; true: something was
+  bool Pump();                                          // carries out what can be; true: something was
   bool established() const { return established_; }
   const FakeHost* host() const { return host_; }
 

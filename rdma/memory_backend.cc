@@ -72,6 +72,11 @@ int32_t MemoryBackend::Execute(const BackendRequest& request) {
 }
 
 int32_t MemoryBackend::Read(const BackendRequest& request) const {
+  auto unreadable = unreadable_.lower_bound(request.offset_bytes);
+  for (; unreadable != unreadable_.end() && unreadable->first < request.offset_bytes + request.length_bytes;
+       ++unreadable) {
+    if (unreadable->second) return -unreadable->second;
+  }
   auto bad = bad_.lower_bound(request.offset_bytes);
   if (bad != bad_.end() && bad->first < request.offset_bytes + request.length_bytes) return -EBADMSG;
   memcpy(request.data, bytes_.data() + request.offset_bytes, request.length_bytes);
@@ -79,7 +84,9 @@ int32_t MemoryBackend::Read(const BackendRequest& request) const {
 }
 
 void MemoryBackend::MakeGood(const BackendRequest& request) {
-  bad_.erase(bad_.lower_bound(request.offset_bytes), bad_.lower_bound(request.offset_bytes + request.length_bytes));
+  uint64_t end = request.offset_bytes + request.length_bytes;
+  bad_.erase(bad_.lower_bound(request.offset_bytes), bad_.lower_bound(end));
+  unreadable_.erase(unreadable_.lower_bound(request.offset_bytes), unreadable_.lower_bound(end));
 }
 
 void MemoryBackend::PutChecksums(const BackendRequest& request) const {
@@ -94,7 +101,8 @@ uint32_t MemoryBackend::ChecksumOf(uint64_t block_offset) const {
   if (auto bad = bad_.find(block_offset); bad != bad_.end()) return bad->second;
   boost::crc_optimal<32, 0x1EDC6F41, 0xFFFFFFFF, 0xFFFFFFFF, true, true> crc;
   crc.process_bytes(&bytes_[block_offset], kBlockAlign);
-  return crc.checksum() ? crc.checksum() : 1;
+  uint32_t sum = crc.checksum();
+  return sum == 0 || sum == 2 ? sum + 1 : sum;  // as in block_wire.h
 }
 
 void MemoryBackend::Corrupt(uint64_t block_offset) {

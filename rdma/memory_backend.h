@@ -31,6 +31,8 @@ class MemoryBackend final : public BlockBackend {
   void Hold(bool held) { held_ = held; }            // what is submitted waits
   void FailNext(int error) { fail_next_ = error; }  // errno for the next request that is carried out
   void Corrupt(uint64_t block_offset);              // the medium changes the block; its checksum stays
+  // Reads of the block fail until it is written, unless error is 0.
+  void FailReads(uint64_t block_offset, int error) { unreadable_[block_offset] = error; }
   size_t waiting() const { return queue_.size(); }
   uint64_t flushes() const { return flushes_; }
   uint64_t durable_writes() const { return durable_writes_; }
@@ -47,7 +49,8 @@ class MemoryBackend final : public BlockBackend {
   std::vector<pollfd> fds_;
   std::vector<bool*> ready_;  // of fds_
   std::vector<uint8_t> bytes_;
-  std::map<uint64_t, uint32_t> bad_;  // blocks, by offset, that do not match this checksum
+  std::map<uint64_t, uint32_t> bad_;    // blocks, by offset, that do not match this checksum
+  std::map<uint64_t, int> unreadable_;  // errno
   std::deque<BackendRequest> queue_;
   bool held_ = false;
   int fail_next_ = 0;

@@ -34,12 +34,11 @@ void Places::SetPlaceBytes(uint64_t place_bytes) {
   notes_max_ = std::clamp(kNotesBytesMax / (place_bytes / kBlockAlign / 8 + 1), kNotesMin, kNotesMax);
 }
 
-Status Places::PlaceAt(uint64_t offset, uint64_t* place) const {
+Status Places::CheckPlace(uint64_t offset) const {
   if (place_bytes_ == 0 || offset % place_bytes_ || offset / place_bytes_ >= capacity_bytes_ / place_bytes_) {
     return Error(EINVAL, "no place begins at offset {}: places of {} bytes in a data area of {}", offset, place_bytes_,
                  capacity_bytes_);
   }
-  *place = offset / place_bytes_;
   return Status::Ok();
 }
 
@@ -98,7 +97,9 @@ bool Places::Blocked(const Place& place, const Access& access, uint64_t ticket) 
   });
 }
 
-bool Places::Grantable(const Place& place, const Region& region) {
+bool Places::Grantable(const Place& place, const Region& region, uint32_t floor) {
+  // Reads among them may have found their data already or not: what is locked shall not change under either.
+  if (place.running > 0 && place.running_version < floor) return false;
   auto overlaps = [&](const BlockRange& range) { return Overlap(range, region.range); };
   if (std::ranges::any_of(place.writes, overlaps)) return false;
   if (std::ranges::any_of(place.regions,
@@ -203,7 +204,9 @@ void Places::GrantRegions(uint64_t number) {
     auto found = places_.find(number);
     if (found == places_.end()) return;
     Place& place = found->second;
-    auto region = std::ranges::find_if(place.regions, [&](const Region& r) { return !r.held && Grantable(place, r); });
+    uint32_t floor = store_->floor(number);
+    auto region =
+        std::ranges::find_if(place.regions, [&](const Region& r) { return !r.held && Grantable(place, r, floor); });
     if (region == place.regions.end()) return;
     region->held = true;
     auto locked = std::exchange(region->locked, nullptr);
@@ -212,8 +215,8 @@ void Places::GrantRegions(uint64_t number) {
 }
 
 Status Places::Track(uint64_t offset, uint32_t version, Since since) {
-  uint64_t number = 0;
-  if (Status s = PlaceAt(offset, &number); !s.ok()) return s;
+  if (Status s = CheckPlace(offset); !s.ok()) return s;
+  uint64_t number = offset / place_bytes_;
   uint32_t floor = store_->floor(number);
   if (floor > version) {
     return Error(ESTALE, "place {}: chunk version {} is out of date, {} has been seen", number, version, floor);

@@ -61,6 +61,7 @@ class Places {
   // Once, from "not known": the target has become part of a pool.
   void SetPlaceBytes(uint64_t place_bytes);
   uint64_t place_bytes() const { return place_bytes_; }
+  Status CheckPlace(uint64_t offset) const;  // EINVAL: no place begins there
 
   // ---- for the commands of connections
   enum class Verdict : uint8_t {
@@ -85,13 +86,14 @@ class Places {
   // for a place that is tracked.
   enum class Since : uint8_t {
     kRaise,  // Written: since the floor was raised to `version`. For making a copy
-    kNow,    // Written: since this call. For repair, whose blocks may have been written long ago
+    kNow,    // Written: since this call. For RELEASE, which only wants the floor raised
   };
   Status Track(uint64_t offset, uint32_t version, Since since);
   void Untrack(uint64_t offset);
   bool Written(uint64_t block_offset) const;  // by a client; the block at this byte of the data area
-  // Calls `locked` as soon as no write is under way in the range, maybe before this returns; until Unlock writes
-  // that touch it wait. The range is inside one place. Locks that overlap are held one after the other.
+  // Calls `locked` as soon as no write is under way in the range and nothing below the floor in the place, maybe before
+  // this returns; until Unlock writes that touch it wait. The range is inside one place. Locks that overlap are held
+  // one after the other.
   void Lock(BlockRange range, std::function<void()> locked);
   void Unlock(BlockRange range);  // before `locked` was called: it never will be
 
@@ -128,11 +130,10 @@ class Places {
     std::list<Waiter>::iterator waiter;
   };
 
-  Status PlaceAt(uint64_t offset, uint64_t* place) const;
   Status RaiseFloor(uint64_t place, uint32_t version);
   int Admit(const Access& access, uint64_t* place);  // 0 or why it is refused
   static bool Blocked(const Place& place, const Access& access, uint64_t ticket);
-  static bool Grantable(const Place& place, const Region& region);
+  static bool Grantable(const Place& place, const Region& region, uint32_t floor);
   void Settle(uint64_t place);  // lets those go on who may now
   void GrantRegions(uint64_t place);
   void ForgetOldNotes();

@@ -162,6 +162,21 @@ TEST_F(PlacesTest, ALockWaitsForWritesUnderWayAndHoldsNewOnes) {
   EXPECT_EQ(Enter(Write(5, 1), 30), Verdict::kGo);
 }
 
+TEST_F(PlacesTest, ALockWaitsForWhatIsBelowTheFloor) {
+  Access old = Read(0, 5);
+  ASSERT_EQ(Enter(old), Verdict::kGo);
+  int locked = 0;
+  places_.Lock({0, kBlock}, [&] { locked++; });
+  EXPECT_EQ(locked, 1) << "reads of the same version do not matter";
+  places_.Unlock({0, kBlock});
+  ASSERT_TRUE(places_.Track(0, 6, Since::kNow).ok());
+  places_.Untrack(0);
+  places_.Lock({0, kPlace}, [&] { locked++; });
+  EXPECT_EQ(locked, 1);
+  places_.Leave(old, true);
+  EXPECT_EQ(locked, 2);
+}
+
 TEST_F(PlacesTest, ALargeWriteIsNotStarvedByALineOfLocks) {
   int locked = 0;
   for (uint64_t i = 0; i < 3; i++) places_.Lock({i * 8 * kBlock, 8 * kBlock}, [&] { locked++; });

@@ -192,10 +192,16 @@ std::optional<int32_t> FakeKernel::WaitFor(uint64_t tag, std::chrono::millisecon
 }
 
 bool FakeKernel::WaitAsleep(uint32_t queue, std::chrono::milliseconds timeout) {
-  // The agent announces its sleep in shared memory only: nothing to wait on but the flag.
+  // The agent announces its sleep in shared memory only: nothing to wait on but the ring. A flag from before it took
+  // what is in the ring says nothing, so that it has done that is looked at first.
   auto deadline = std::chrono::steady_clock::now() + timeout;
-  uint32_t& flags = rings_.at(queue).header->agent_flags;
-  while (!(Atomic(flags).load(std::memory_order_acquire) & WEFT_RING_NEED_WAKEUP)) {
+  weft_ring* ring = rings_.at(queue).header;
+  auto asleep = [ring] {
+    return Atomic(ring->sq_head).load(std::memory_order_acquire) ==
+               Atomic(ring->sq_tail).load(std::memory_order_relaxed) &&
+           (Atomic(ring->agent_flags).load(std::memory_order_acquire) & WEFT_RING_NEED_WAKEUP);
+  };
+  while (!asleep()) {
     if (std::chrono::steady_clock::now() > deadline) return false;
     std::this_thread::yield();
   }

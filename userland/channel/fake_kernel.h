@@ -50,6 +50,7 @@ class FakeKernel : public Device {
 
   // Waits until `tag` is completed; the result, or nothing after the timeout.
   std::optional<int32_t> WaitFor(uint64_t tag, std::chrono::milliseconds timeout = std::chrono::seconds(20));
+  // Until the agent has taken all that was pushed before and sleeps.
   bool WaitAsleep(uint32_t queue, std::chrono::milliseconds timeout = std::chrono::seconds(20));
 
   size_t bad_completions() const;

@@ -14,6 +14,7 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <vector>
 
 #include "userland/base/config.h"
 #include "userland/base/log.h"
@@ -33,6 +34,13 @@ struct AlignedBuffer {  // for O_DIRECT
   uint8_t* data;
 };
 
+// What is a weft target stays one, whatever the options: its label has to go first.
+std::string HowToMakeAnew(const std::string& path) {
+  return fmt::format(
+      "zero its first MiB (`dd if=/dev/zero of={} bs=1M count=1 conv=notrunc`) and start weft-target with --force",
+      path);
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Backing>> Backing::Open(const BackingOptions& options) {
@@ -42,6 +50,7 @@ Result<std::unique_ptr<Backing>> Backing::Open(const BackingOptions& options) {
   if (Status s = backing->LockAgainstOthers(); !s.ok()) return s;
   if (Status s = backing->Measure(options.create_bytes); !s.ok()) return s;
   Result<Label> label = backing->ReadLabel();
+  if (!label.ok() && label.status().code() == EIO) return label.status();  // with --force, too: it may be a good target
   if (!label.ok() && label.status().code() != ENOENT && !options.force) {
     return label.status().Annotate(fmt::format("{} (--force makes it a new, empty target)", options.path));
   }
@@ -68,9 +77,9 @@ void Backing::FitCapacity(Label* label) {
   uint64_t capacity = size_bytes_ - label->data_offset;
   if (capacity > label->capacity_max_bytes) {
     LogWarning(
-        "{} has grown to more than {}, for which it was laid out: the rest is not used; drain this target, "
-        "then make it anew with --force",
-        path_, FormatBytes(label->capacity_max_bytes));
+        "{} has grown to more than {}, for which it was laid out: the rest is not used; to use it, drain and remove "
+        "this target, then {}",
+        path_, FormatBytes(label->capacity_max_bytes), HowToMakeAnew(path_));
     capacity = label->capacity_max_bytes;
   }
   if (capacity > label->capacity_bytes) LogInfo("{} has grown to {}", path_, FormatBytes(capacity));
@@ -158,17 +167,16 @@ Status Backing::ReadAt(uint64_t offset, void* data, size_t bytes) {
 
 Result<Label> Backing::ReadLabel() {
   AlignedBuffer buffer(kLabelBytes);
-  Result<Label> best = Error(ENOENT, "no label");
+  std::vector<Result<Label>> copies;
   for (int i = 0; i < kLabelCopies; i++) {
-    if (Status s = ReadAt(static_cast<uint64_t>(i) * kLabelBytes, buffer.data, kLabelBytes); !s.ok()) return s;
-    Result<Label> label = DecodeLabel(std::span<const uint8_t, kLabelBytes>(buffer.data, kLabelBytes));
-    if (label.ok()) {
-      if (!best.ok() || label->generation > best->generation) best = *label;
-    } else if (!best.ok() && best.status().code() == ENOENT) {
-      best = label.status();  // says more than that there is none
+    Status s = ReadAt(static_cast<uint64_t>(i) * kLabelBytes, buffer.data, kLabelBytes);
+    if (s.ok()) {
+      copies.push_back(DecodeLabel(std::span<const uint8_t, kLabelBytes>(buffer.data, kLabelBytes)));
+    } else {
+      copies.emplace_back(Error(EIO, "{}", s.message()));
     }
   }
-  return best;
+  return NewestLabel(copies);
 }
 
 Status Backing::Format(bool force) {
@@ -255,8 +263,8 @@ Status Backing::SetChunkBytes(uint64_t bytes) {
   std::lock_guard lock(mutex_);
   if (label_.chunk_bytes != 0) {
     return Error(EINVAL,
-                 "{} has chunks of {} bytes, the pool of {}; a target of another pool is made anew with --force", path_,
-                 label_.chunk_bytes, bytes);
+                 "{} has chunks of {} bytes, the pool of {}: it is of another pool; if nobody needs what it holds, {}",
+                 path_, label_.chunk_bytes, bytes, HowToMakeAnew(path_));
   }
   Label label = label_;
   label.chunk_bytes = bytes;

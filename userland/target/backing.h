@@ -51,7 +51,7 @@ class Backing final : public rdma::Fence {
   Status CreateFile(const BackingOptions& options);
   Status LockAgainstOthers();
   Status Measure(uint64_t create_bytes);
-  Result<Label> ReadLabel();  // ENOENT: neither copy is one
+  Result<Label> ReadLabel();  // ENOENT: neither copy is one. EIO: see NewestLabel
   Status Format(bool force);
   Status ZeroAreas();
   void FitCapacity(Label* label);

@@ -52,7 +52,9 @@ TEST_F(BackingTest, CreatedThenFoundAgain) {
     uuid = (*backing)->uuid();
     ASSERT_TRUE((*backing)->SetCluster(cluster).ok());
     ASSERT_TRUE((*backing)->SetChunkBytes(8 << 20).ok());
-    EXPECT_EQ((*backing)->SetChunkBytes(4 << 20).code(), EINVAL) << "that would move every place";
+    Status moved = (*backing)->SetChunkBytes(4 << 20);
+    EXPECT_EQ(moved.code(), EINVAL) << "that would move every place";
+    EXPECT_NE(moved.message().find("dd if=/dev/zero"), std::string::npos) << "--force alone does nothing to a label";
     ASSERT_TRUE((*backing)->Raise(17).ok());
     ASSERT_TRUE((*backing)->Raise(18).ok());
   }
@@ -102,6 +104,20 @@ TEST_F(BackingTest, BothLabelsDamagedIsAnError) {
   EXPECT_EQ(backing.status().code(), EBADMSG);
   EXPECT_NE(backing.status().message().find("--force"), std::string::npos);
   EXPECT_TRUE(Open(0, true).ok());
+}
+
+TEST_F(BackingTest, ATargetIsMadeAnewAsTheMessageSays) {
+  Uuid uuid;
+  {
+    auto backing = Open(kSize);
+    ASSERT_TRUE(backing.ok());
+    uuid = (*backing)->uuid();
+  }
+  ASSERT_EQ((*Open(0, true))->uuid(), uuid);
+  Poke(0, std::string(1 << 20, '\0'));
+  auto anew = Open(0, true);
+  ASSERT_TRUE(anew.ok()) << anew.status().message();
+  EXPECT_NE((*anew)->uuid(), uuid);
 }
 
 TEST_F(BackingTest, SecondProcessIsKeptOut) {

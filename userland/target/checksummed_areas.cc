@@ -19,11 +19,8 @@ using rdma::BackendOp;
 using rdma::BackendRequest;
 
 constexpr uint64_t kLoadBytes = 1 << 20;
+constexpr uint64_t kSettleBytes = 1 << 20;  // read at a time
 constexpr size_t kCloseBatch = 64;
-
-struct FreeDeleter {
-  void operator()(uint8_t* memory) const { free(memory); }
-};
 
 }  // namespace
 
@@ -59,49 +56,71 @@ Status ChecksummedBackend::Load() {
   if (in_doubt_ > 0) {
     LogInfo("this target was not stopped cleanly: checksums of {} of its {} regions are taken anew", in_doubt_,
             table_.regions());
+    settle_buffer_.reset(static_cast<uint8_t*>(aligned_alloc(kPageBytes, kSettleBytes)));
+    if (!settle_buffer_) return Error(ENOMEM, "no memory to take checksums anew");
   }
   return read("checksums", areas.checksums, table_.regions() * kPageBytes, [&](uint64_t at, uint32_t count) {
     for (uint64_t page = 0; page < count / kPageBytes; page++) {
       uint64_t region = at / kPageBytes + page;
-      table_.Load(region, buffer.get() + page * kPageBytes, intents_->IsDirty(region));
+      bool in_doubt = intents_->IsDirty(region);
+      table_.Load(region, buffer.get() + page * kPageBytes, in_doubt);
+      if (!in_doubt) continue;
+      uint64_t start = region * kRegionBytes;
+      uint64_t bytes = std::min(kRegionBytes, options_.capacity_bytes - start);
+      if (!doubt_.Add(region, table_.Of(start, bytes - bytes % kBlockBytes))) intents_->Settled(region);
     }
   });
 }
 
 Status ChecksummedBackend::Close() {
+  closing_ = true;
   intents_->CleanAll();
-  while (!intents_->clean() || !adopted_.empty() || !area_done_.empty()) {
+  while (!intents_->clean() || settling_ || !area_done_.empty()) {
     intents_->Tick(clock_->NowMs());
-    KeepAdopted(adopted_at_ms_);
     std::array<BackendDone, kCloseBatch> ignored;
     Kick();
     Poll(ignored);
-    if (intents_->failed()) {
+    if (intents_->failed() && !settling_) {
       return Error(EIO, "the checksums are not all written: some are taken anew at the next start");
     }
-    if (!area_done_.empty() && Arm()) device_->Wait(-1);
+    if ((settling_ || !area_done_.empty()) && Arm()) device_->Wait(-1);
+  }
+  if (!doubt_.empty()) {
+    LogInfo("checksums of {} regions are still in doubt; it is gone on with at the next start", doubt_.regions());
   }
   return Status::Ok();
 }
 
-// Those of clean regions, whose blocks are durable; dirty ones have their page written when they are cleaned, and
-// are looked at then.
-void ChecksummedBackend::KeepAdopted(uint64_t now_ms) {
-  if (adopted_.empty() || now_ms < adopted_at_ms_) return;
-  adopted_at_ms_ = now_ms + options_.limits.look_ms;
-  size_t count = std::min(adopted_.size(), options_.limits.batch_max);
-  for (size_t i = 0; i < count; i++) {
-    auto at = adopted_.lower_bound(adopted_cursor_);
-    if (at == adopted_.end()) at = adopted_.begin();
-    uint64_t region = *at;
-    adopted_cursor_ = region + 1;
-    if (intents_->IsDirty(region)) continue;
-    adopted_.erase(at);
-    WriteSums(region, false, [region](int32_t result) {
-      if (result == 0) return;
-      LogWarning("{}", Status::Errno(-result, fmt::format("write checksums of region {}", region)).message());
-    });
-  }
+// ---- doubt: what nobody reads is read in the background
+
+void ChecksummedBackend::SettleMore() {
+  if (doubt_.empty() || settling_ || closing_ || settle_rate_.ready_ms() > now_ms_) return;
+  uint64_t offset = 0, length = 0;
+  if (!doubt_.Next(kSettleBytes, &offset, &length) || !settle_rate_.Take(length, now_ms_)) return;
+  settling_ = true;
+  uint32_t index = Take({.op = BackendOp::kRead,
+                         .offset_bytes = offset,
+                         .length_bytes = static_cast<uint32_t>(length),
+                         .data = settle_buffer_.get()});
+  operations_[index].own = true;
+  if (order_.Add(index, offset, length, false)) Start(index);
+  device_->Kick();
+}
+
+// Of a block that cannot be read nothing will be known later either.
+void ChecksummedBackend::OnSettleRead(const BackendRequest& request, int32_t result) {
+  settling_ = false;
+  if (result >= 0 || result == -EBADMSG) return;
+  LogWarning("{}", Status::Errno(-result, fmt::format("read {} bytes at offset {} of the data area for their checksums",
+                                                      request.length_bytes, request.offset_bytes))
+                       .message());
+  Settled(request);
+}
+
+void ChecksummedBackend::Settled(const BackendRequest& request) {
+  if (doubt_.empty()) return;
+  doubt_.Settle(request.offset_bytes, request.length_bytes, [this](uint64_t region) { intents_->Settled(region); });
+  if (doubt_.empty()) LogInfo("no checksum is in doubt any more");
 }
 
 void ChecksummedBackend::SubmitArea(const BackendRequest& request, Done done) {

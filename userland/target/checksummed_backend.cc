@@ -20,6 +20,10 @@ using rdma::BackendRequest;
 constexpr unsigned kTurnsPerClockRead = 64;
 constexpr size_t kPollBatch = 64;
 constexpr size_t kToldMax = 1 << 20;
+constexpr uint64_t kToldMs = 600'000;  // then all of it may be told again
+
+// The medium's own fault at just this place; -EIO may be anything.
+bool IsUnreadable(int32_t result) { return result == -ENODATA || result == -EILSEQ; }
 
 bool Writes(BackendOp op) { return op != BackendOp::kRead && op != BackendOp::kChecksums; }
 
@@ -44,16 +48,24 @@ ChecksummedBackend::ChecksummedBackend(rdma::BlockBackend* device, ChecksummedOp
       area_next_(kAreaCookie) {
   std::vector<uint8_t> zeroes(kBlockBytes);
   zero_sum_ = SumOf(zeroes.data());
+  settle_rate_.SetRate(options_.settle_bytes_per_s);
 }
 
-void ChecksummedBackend::Submit(const BackendRequest& request) {
+uint32_t ChecksummedBackend::Take(const BackendRequest& request) {
   if (free_.empty()) {
     free_.push_back(static_cast<uint32_t>(operations_.size()));
     operations_.emplace_back();
   }
   uint32_t index = free_.back();
   free_.pop_back();
-  operations_[index].request = request;
+  Operation& operation = operations_[index];
+  operation.request = request;
+  operation.own = operation.retried = operation.one_by_one = operation.unreadable = false;
+  return index;
+}
+
+void ChecksummedBackend::Submit(const BackendRequest& request) {
+  uint32_t index = Take(request);
   if (request.op == BackendOp::kFlush) {
     Issue(index);
   } else if (order_.Add(index, request.offset_bytes, request.length_bytes, Writes(request.op))) {
@@ -73,7 +85,6 @@ void ChecksummedBackend::Start(uint32_t index) {
       Finish(index, 0);
       return;
     case BackendOp::kRead:
-      operations_[index].retried = false;
       if (std::ranges::count(SumsOf(request), kSumBad)) {
         TellBad(request);
         Finish(index, -EBADMSG);
@@ -131,6 +142,11 @@ void ChecksummedBackend::Issue(uint32_t index) {
   BackendRequest request = operation.request;
   request.cookie = index;
   if (request.op != BackendOp::kFlush) request.offset_bytes += options_.areas.data;
+  if (operation.one_by_one) {
+    request.offset_bytes += operation.block * kBlockBytes;
+    request.length_bytes = kBlockBytes;
+    request.data += operation.block * kBlockBytes;
+  }
   // A bad block stays so until what makes it good is durable: what is there now is nobody's data.
   if (Writes(request.op) && request.op != BackendOp::kFlush && request.op != BackendOp::kDiscard &&
       std::ranges::count(SumsOf(operation.request), kSumBad)) {
@@ -165,31 +181,83 @@ void ChecksummedBackend::OnDevice(uint32_t index, int32_t result) {
 }
 
 void ChecksummedBackend::OnRead(uint32_t index, int32_t result) {
-  const BackendRequest& request = operations_[index].request;
-  if (result < 0) {
+  if (operations_[index].one_by_one) {
+    OnBlockRead(index, result);
+  } else if (result >= 0) {
+    Verify(index);
+  } else if (IsUnreadable(result)) {
+    ReadOneByOne(index);
+  } else {
     Finish(index, result);
+  }
+}
+
+void ChecksummedBackend::ReadOneByOne(uint32_t index) {
+  operations_[index].one_by_one = true;
+  operations_[index].block = 0;
+  Issue(index);
+}
+
+void ChecksummedBackend::OnBlockRead(uint32_t index, int32_t result) {
+  Operation& operation = operations_[index];
+  BackendRequest block = operation.request;
+  block.offset_bytes += operation.block * kBlockBytes;
+  block.length_bytes = kBlockBytes;
+  if (IsUnreadable(result)) {
+    operation.unreadable = true;
+    SumsOf(block)[0] = kSumBad;
+    Settled(block);
+  }
+  bool stop = result < 0 && !IsUnreadable(result);
+  if (!stop && (operation.block + 1) * kBlockBytes < operation.request.length_bytes) {
+    operation.block++;
+    Issue(index);
     return;
   }
+  operation.one_by_one = false;
+  if (operation.unreadable) {
+    EndBadRead(index);
+  } else if (stop) {
+    Finish(index, result);
+  } else {
+    Verify(index);  // it worked this time
+  }
+}
+
+// What was read, against the checksums.
+void ChecksummedBackend::Verify(uint32_t index) {
+  Operation& operation = operations_[index];
+  const BackendRequest& request = operation.request;
   std::span<uint32_t> sums = SumsOf(request);
+  std::vector<uint32_t> found(sums.size());
   std::vector<uint32_t*> wrong;
   for (size_t i = 0; i < sums.size(); i++) {
-    uint32_t found = SumOf(request.data + i * kBlockBytes);
-    if (sums[i] == kSumUnknown) {
-      sums[i] = found;
-      adopted_.insert((request.offset_bytes + i * kBlockBytes) / kRegionBytes);
+    found[i] = SumOf(request.data + i * kBlockBytes);
+    if (sums[i] != kSumUnknown && sums[i] != found[i]) wrong.push_back(&sums[i]);
+  }
+  if (!wrong.empty() && !std::exchange(operation.retried, true)) {
+    Issue(index);  // it may have been the way and not the medium
+    return;
+  }
+  if (!doubt_.empty()) {
+    for (size_t i = 0; i < sums.size(); i++) {
+      if (doubt_.Has(request.offset_bytes + i * kBlockBytes)) sums[i] = found[i];
     }
-    if (sums[i] != found) wrong.push_back(&sums[i]);
+    Settled(request);
   }
   if (wrong.empty()) {
     Finish(index, 0);
-  } else if (!std::exchange(operations_[index].retried, true)) {
-    Issue(index);  // it may have been the way and not the medium
-  } else {
-    for (uint32_t* sum : wrong) *sum = kSumBad;
-    KeepBad(request);
-    TellBad(request);
-    Finish(index, -EBADMSG);
+    return;
   }
+  for (uint32_t* sum : wrong) *sum = kSumBad;
+  EndBadRead(index);
+}
+
+void ChecksummedBackend::EndBadRead(uint32_t index) {
+  BackendRequest request = operations_[index].request;
+  KeepBad(request);
+  TellBad(request);
+  Finish(index, -EBADMSG);
 }
 
 // That a block is bad must not be forgotten by a crash after which its checksum is in doubt.
@@ -211,6 +279,10 @@ void ChecksummedBackend::TellBad(const BackendRequest& request) {
     if (sums[i] == kSumBad && told_.size() < kToldMax && told_.insert(offset).second) offsets.push_back(offset);
   }
   if (!offsets.empty() && on_damage_) on_damage_(offsets);
+}
+
+void ChecksummedBackend::TellAgain(uint64_t offset, uint64_t length) {
+  told_.erase(told_.lower_bound(offset), told_.lower_bound(offset + length));
 }
 
 void ChecksummedBackend::OnWritten(uint32_t index, int32_t result) {
@@ -239,9 +311,8 @@ void ChecksummedBackend::SetSums(uint32_t index) {
     if ((sum == kSumBad || sums[i] == kSumBad) && (pages.empty() || pages.back() != region)) pages.push_back(region);
     sums[i] = sum;
   }
-  if (!told_.empty()) {
-    for (size_t i = 0; i < sums.size(); i++) told_.erase(request.offset_bytes + i * kBlockBytes);
-  }
+  TellAgain(request.offset_bytes, request.length_bytes);
+  Settled(request);  // it is known what is there, or that nobody needs it
   auto written = [this, index](int32_t result) {
     Operation& waiting = operations_[index];
     if (result < 0) waiting.result = result;
@@ -258,7 +329,12 @@ void ChecksummedBackend::SetSums(uint32_t index) {
 }
 
 void ChecksummedBackend::Finish(uint32_t index, int32_t result) {
-  done_.push_back({operations_[index].request.cookie, result});
+  Operation& operation = operations_[index];
+  if (operation.own) {
+    OnSettleRead(operation.request, result);
+  } else {
+    done_.push_back({operation.request.cookie, result});
+  }
   order_.Remove(index, &startable_);
   free_.push_back(index);
 }
@@ -272,9 +348,13 @@ void ChecksummedBackend::RunStartable() {
 
 size_t ChecksummedBackend::Poll(std::span<BackendDone> out) {
   if (std::exchange(slept_, false) || ++turns_ % kTurnsPerClockRead == 0) {
-    uint64_t now_ms = clock_->NowMs();
-    intents_->Tick(now_ms);
-    KeepAdopted(now_ms);
+    now_ms_ = clock_->NowMs();
+    intents_->Tick(now_ms_);
+    if (now_ms_ - told_since_ms_ >= kToldMs) {
+      told_.clear();
+      told_since_ms_ = now_ms_;
+    }
+    SettleMore();
   }
   std::array<BackendDone, kPollBatch> batch;
   size_t count = device_->Poll(batch);
@@ -297,7 +377,8 @@ size_t ChecksummedBackend::Poll(std::span<BackendDone> out) {
 
 void ChecksummedBackend::Wait(int timeout_ms) {
   slept_ = true;
-  uint64_t deadline_ms = std::min(intents_->deadline_ms(), adopted_.empty() ? UINT64_MAX : adopted_at_ms_);
+  uint64_t deadline_ms = intents_->deadline_ms();
+  if (!doubt_.empty() && !settling_) deadline_ms = std::min(deadline_ms, settle_rate_.ready_ms());
   if (deadline_ms != UINT64_MAX) {
     uint64_t now_ms = clock_->NowMs();
     auto left_ms = static_cast<int>(deadline_ms > now_ms ? std::min<uint64_t>(deadline_ms - now_ms, 1000) : 0);

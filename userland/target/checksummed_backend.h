@@ -5,28 +5,34 @@
 // the device: label.h; what of them is right after a crash: write_intents.h.
 //
 // Requests for the same bytes are carried out in the order in which they came (range_order.h), so a checksum always
-// belongs to the contents that it is compared with. A block whose checksum is not known gets that of the first
-// contents that are read.
+// belongs to the contents that it is compared with.
 //
-// Engine thread, but for the two with "any thread".
+// A block whose checksum is not known was never written, or has been discarded: its contents are nobody's, and reading
+// them does not change that. But for those in doubt after an unclean stop (block_doubt.h): they get the checksum of the
+// first contents that are read, by whoever does it or, in the background, by this; until then the region keeps its
+// intent. A block that the device cannot read is as bad as one that does not match.
+//
+// Engine thread, but for what says "any thread".
 #pragma once
 
 #include <atomic>
 #include <chrono>
 #include <deque>
+#include <cstdlib>
 #include <functional>
 #include <memory>
 #include <set>
 #include <span>
 #include <unordered_map>
-#include <unordered_set>
 #include <vector>
 
 #include "rdma/block_backend.h"
 #include "rdma/clock.h"
+#include "userland/target/block_doubt.h"
 #include "userland/target/checksum_table.h"
 #include "userland/target/label.h"
 #include "userland/target/range_order.h"
+#include "userland/target/token_bucket.h"
 #include "userland/target/write_intents.h"
 
 namespace weft::target {
@@ -35,7 +41,8 @@ struct ChecksummedOptions {
   Areas areas;
   uint64_t capacity_bytes = 0;  // of the data area
   IntentLimits limits = {};
-  const rdma::Clock* clock = nullptr;  // nullptr: CLOCK_MONOTONIC; outlives the backend
+  uint64_t settle_bytes_per_s = 32 << 20;  // read in the background while there is doubt
+  const rdma::Clock* clock = nullptr;      // nullptr: CLOCK_MONOTONIC; outlives the backend
 };
 
 class ChecksummedBackend final : public rdma::BlockBackend, private AreaWriter {
@@ -44,7 +51,8 @@ class ChecksummedBackend final : public rdma::BlockBackend, private AreaWriter {
   // capacity. EIO, ENOMEM.
   static Result<std::unique_ptr<ChecksummedBackend>> Open(rdma::BlockBackend* device, ChecksummedOptions options);
 
-  // Writes what is only in memory: afterwards no checksum is in doubt. Waits; nothing may be under way. EIO.
+  // Writes what is only in memory: afterwards no checksum is in doubt but those that were before. Waits; nothing may be
+  // under way. EIO.
   Status Close();
 
   uint64_t capacity_bytes() const override { return options_.capacity_bytes; }
@@ -56,12 +64,15 @@ class ChecksummedBackend final : public rdma::BlockBackend, private AreaWriter {
   bool Arm() override { return done_.empty() && startable_.empty() && device_->Arm(); }
   void Wait(int timeout_ms) override;
 
-  // Called from Poll or Submit with the offsets of bad blocks that were to be read; once for each until it is written.
+  // Called from Poll or Submit with the offsets of bad blocks that were to be read; once for each until it is written,
+  // for ten minutes (a report may get lost), or until TellAgain.
   void OnDamage(std::function<void(std::span<const uint64_t> offsets)> callback) { on_damage_ = std::move(callback); }
+  void TellAgain(uint64_t offset, uint64_t length);
   // Average time of the device's reads and writes since the last call; 0: there were none. Any thread, one caller.
   uint32_t TakeLatencyUs();
   // Regions whose checksums were in doubt when this was opened.
   uint64_t in_doubt() const { return in_doubt_; }
+  size_t regions_in_doubt() const { return doubt_.regions(); }  // still
 
  private:
   using Clock = std::chrono::steady_clock;
@@ -71,7 +82,11 @@ class ChecksummedBackend final : public rdma::BlockBackend, private AreaWriter {
     std::vector<uint32_t> sums;  // kWrite: of its blocks
     uint32_t missing = 0;        // intents or pages of checksums that are being written for it
     int32_t result = 0;
-    bool retried = false;  // kRead: did not match, is read once more
+    bool own = false;         // a read that settles doubt
+    bool retried = false;     // kRead: did not match, is read once more
+    bool one_by_one = false;  // kRead: the device could not read all of it; its block `block` is being read
+    bool unreadable = false;  // one of them
+    uint32_t block = 0;
     Clock::time_point started;
   };
 
@@ -84,10 +99,17 @@ class ChecksummedBackend final : public rdma::BlockBackend, private AreaWriter {
   void Issue(uint32_t index);
   void OnDevice(uint32_t index, int32_t result);
   void OnRead(uint32_t index, int32_t result);
+  void ReadOneByOne(uint32_t index);
+  void OnBlockRead(uint32_t index, int32_t result);
+  void Verify(uint32_t index);
+  void EndBadRead(uint32_t index);
   void OnWritten(uint32_t index, int32_t result);
   void KeepBad(const rdma::BackendRequest& request);
   void TellBad(const rdma::BackendRequest& request);
-  void KeepAdopted(uint64_t now_ms);
+  uint32_t Take(const rdma::BackendRequest& request);  // a free operation for it
+  void SettleMore();
+  void OnSettleRead(const rdma::BackendRequest& request, int32_t result);
+  void Settled(const rdma::BackendRequest& request);
   void GiveChecksums(const rdma::BackendRequest& request);
   // Sets the range's checksums; those of its pages that say "bad" on the device are written before it ends.
   void SetSums(uint32_t index);
@@ -129,11 +151,17 @@ class ChecksummedBackend final : public rdma::BlockBackend, private AreaWriter {
   std::unordered_map<uint64_t, Done> area_done_;         // by cookie
   uint64_t area_next_;
 
-  // Regions with checksums that were taken from what was read, and that their pages on the device may lack.
-  std::set<uint64_t> adopted_;
-  uint64_t adopted_at_ms_ = 0;  // when to look at them again
-  uint64_t adopted_cursor_ = 0;
-  std::unordered_set<uint64_t> told_;  // blocks that OnDamage has named
+  BlockDoubt doubt_;
+  TokenBucket settle_rate_;
+  struct FreeDeleter {
+    void operator()(uint8_t* memory) const { free(memory); }
+  };
+  std::unique_ptr<uint8_t[], FreeDeleter> settle_buffer_;  // null: there was no doubt
+  bool settling_ = false;                                  // a read into it is under way
+  bool closing_ = false;
+  uint64_t now_ms_ = 0;      // as it was looked at last
+  std::set<uint64_t> told_;  // blocks that OnDamage has named
+  uint64_t told_since_ms_ = 0;
   std::function<void(std::span<const uint64_t>)> on_damage_;
   std::atomic<uint64_t> latency_ns_ = 0;
   std::atomic<uint64_t> latency_count_ = 0;

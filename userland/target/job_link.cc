@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
-#include <map>
+#include <string_view>
 #include <utility>
 
 #include "thrift-gen/TargetService.h"
@@ -22,7 +22,10 @@ constexpr int kReplyMs = 10'000;
 constexpr int kPauseMs = 10;  // between lists: however often the server has news, this target does other things, too
 constexpr int kBackoffMinMs = 100;
 constexpr int kBackoffMaxMs = 5000;
-constexpr size_t kDamagesPerCall = 4096;
+// A call's frame and containers have bounds (userland/rpc/limits.h): what does not fit goes into the next call.
+constexpr size_t kItemsPerCall = 1024;
+constexpr size_t kBlocksPerCall = 16384;
+constexpr size_t kMessageBytesMax = 1024;
 
 class RpcJobs final : public JobService {
  public:
@@ -56,15 +59,62 @@ class RpcJobs final : public JobService {
   const int64_t instance_;
 };
 
-// By place, as the server wants it.
+// By place, as the server wants it; a place with many of them in several.
 std::vector<idl::Damage> ByPlace(const std::set<uint64_t>& offsets, uint64_t place_bytes) {
   std::vector<idl::Damage> damages;
   for (uint64_t offset : offsets) {
     auto place = static_cast<int64_t>(offset - offset % place_bytes);
-    if (damages.empty() || damages.back().offset != place) damages.emplace_back().offset = place;
+    if (damages.empty() || damages.back().offset != place || damages.back().blocks.size() == BlocksPerItem()) {
+      damages.emplace_back().offset = place;
+    }
     damages.back().blocks.push_back(static_cast<int64_t>(offset % place_bytes / kBlockBytes));
   }
   return damages;
+}
+
+// Cuts a result to what it may name. The blocks that are bad beyond that are damage like any other.
+void Shorten(idl::JobResult* result, std::vector<idl::Damage>* more) {
+  std::vector<int64_t>& blocks = result->bad_blocks;
+  for (size_t at = BlocksPerItem(); at < blocks.size(); at += BlocksPerItem()) {
+    auto first = blocks.begin() + static_cast<ptrdiff_t>(at);
+    auto last = first + static_cast<ptrdiff_t>(std::min(BlocksPerItem(), blocks.size() - at));
+    idl::Damage& damage = more->emplace_back();
+    damage.offset = result->offset;
+    damage.blocks.assign(first, last);
+  }
+  blocks.resize(std::min(blocks.size(), BlocksPerItem()));
+  for (idl::Mismatch& mismatch : result->mismatches) {
+    mismatch.blocks.resize(std::min(mismatch.blocks.size(), BlocksPerItem()));
+  }
+  result->message.resize(std::min(result->message.size(), kMessageBytesMax));
+}
+
+size_t BlocksIn(const idl::Damage& damage) { return damage.blocks.size(); }
+
+size_t BlocksIn(const idl::JobResult& result) {
+  size_t count = result.bad_blocks.size();
+  for (const idl::Mismatch& mismatch : result.mismatches) count += mismatch.blocks.size();
+  return count;
+}
+
+// It may be told again: the server has not answered to just this.
+bool MayWorkLater(const Status& s) { return IsConnectionError(s) || s.code() == ESTALE || s.code() == ECANCELED; }
+
+// Hands `items` to `call`, as many at a time as a call carries. What the server refuses is refused for good and hinders
+// nothing else.
+template <typename Item, typename Call>
+Status TellAll(const std::vector<Item>& items, std::string_view what, const Call& call) {
+  for (size_t at = 0, end = 0; at < items.size(); at = end) {
+    size_t blocks = 0;
+    do {
+      blocks += BlocksIn(items[end++]);
+    } while (end < items.size() && end - at < kItemsPerCall && blocks + BlocksIn(items[end]) <= kBlocksPerCall);
+    Status s = call({items.begin() + static_cast<ptrdiff_t>(at), items.begin() + static_cast<ptrdiff_t>(end)});
+    if (s.ok()) continue;
+    if (MayWorkLater(s)) return s;
+    LogError("{} {} were not taken by the metadata server: {}", end - at, what, s.message());
+  }
+  return Status::Ok();
 }
 
 }  // namespace
@@ -173,12 +223,6 @@ void JobLink::RunReports() {
       retry.Worked();
       continue;
     }
-    bool later = IsConnectionError(s) || s.code() == ESTALE || s.code() == ECANCELED;
-    if (!later) {  // the server's own answer to just this
-      LogError("{} results of jobs and {} damaged blocks were not taken by the metadata server: {}",
-               batch.results.size(), batch.damage.size(), s.message());
-      continue;
-    }
     reports_->GiveBack(std::move(batch));
     if (s.code() == ESTALE) Stale();
     if (!WaitMs(retry.Failed(s))) return;
@@ -186,16 +230,19 @@ void JobLink::RunReports() {
 }
 
 Status JobLink::Tell(const JobReports::Batch& batch) {
+  auto tell_damage = [this](const std::vector<idl::Damage>& damages) { return service_->ReportDamage(damages); };
   uint64_t place_bytes = options_.chunk_bytes();
   if (!batch.damage.empty() && place_bytes > 0) {  // first: a result may be about it
-    std::vector<idl::Damage> damages = ByPlace(batch.damage, place_bytes);
-    for (size_t at = 0; at < damages.size(); at += kDamagesPerCall) {
-      auto first = damages.begin() + static_cast<ptrdiff_t>(at);
-      auto last = first + static_cast<ptrdiff_t>(std::min(kDamagesPerCall, damages.size() - at));
-      if (Status s = service_->ReportDamage({first, last}); !s.ok()) return s;
-    }
+    Status s = TellAll(ByPlace(batch.damage, place_bytes), "places with damaged blocks", tell_damage);
+    if (!s.ok()) return s;
   }
-  return batch.results.empty() ? Status::Ok() : service_->FinishJobs(batch.results);
+  std::vector<idl::JobResult> results = batch.results;
+  std::vector<idl::Damage> more;
+  for (idl::JobResult& result : results) Shorten(&result, &more);
+  Status s = TellAll(results, "results of jobs",
+                     [this](const std::vector<idl::JobResult>& some) { return service_->FinishJobs(some); });
+  if (!s.ok()) return s;
+  return TellAll(more, "places with damaged blocks", tell_damage);  // last: a copy that is made has no damage before
 }
 
 }  // namespace weft::target

@@ -5,6 +5,15 @@
 
 #include <cerrno>
 #include <deque>
+#include <memory>
+#include <numeric>
+#include <set>
+
+#include <thrift/processor/TMultiplexedProcessor.h>
+
+#include "thrift-gen/TargetService.h"
+#include "userland/rpc/client.h"
+#include "userland/rpc/server.h"
 
 namespace weft::target {
 namespace {
@@ -186,6 +195,97 @@ TEST_F(JobLinkTest, EndsWhileItBacksOff) {
   reports_.AddResult(ResultOf(1));
   EXPECT_TRUE(log_.WaitFor([&] { return log_.calls == 1 && log_.asked.size() == 1; }));
   link_.reset();
+}
+
+TEST_F(JobLinkTest, WhatTheServerRefusesHindersNothingElse) {
+  log_.answers = {Error(EINVAL, "no such place")};
+  Start();
+  reports_.AddDamage(std::vector<uint64_t>{0});
+  reports_.AddResult(ResultOf(1));
+  link_->Known();
+  EXPECT_TRUE(log_.WaitFor([&] { return log_.results.size() == 1; }));
+  EXPECT_TRUE(log_.damages.empty());
+}
+
+// Notes what comes through a connection with its limits.
+class NotingService : public idl::TargetServiceNull {
+ public:
+  void finishJobs(const std::string&, int64_t, const std::vector<idl::JobResult>& results) override {
+    Note([&] {
+      for (const idl::JobResult& result : results) {
+        chunks.push_back(result.chunk);
+        for (int64_t block : result.bad_blocks) bad.insert(block);
+        for (const idl::Mismatch& mismatch : result.mismatches) differing += mismatch.blocks.size();
+      }
+    });
+  }
+  void reportDamage(const std::string&, int64_t, const std::vector<idl::Damage>& damages) override {
+    Note([&] {
+      for (const idl::Damage& damage : damages) {
+        for (int64_t block : damage.blocks) (chunks.empty() ? early : bad).insert(damage.offset / 4096 + block);
+      }
+    });
+  }
+  void nextJobs(idl::Jobs&, const std::string&, int64_t, int64_t, int32_t wait_ms) override {
+    std::unique_lock lock(mutex);
+    changed.wait_for(lock, std::chrono::milliseconds(wait_ms), [this] { return stop; });
+  }
+  template <typename F>
+  void Note(F&& note) {
+    std::lock_guard lock(mutex);
+    note();
+    changed.notify_all();
+  }
+
+  std::mutex mutex;  // for all below
+  std::condition_variable changed;
+  std::vector<int64_t> chunks;  // of results
+  std::set<int64_t> early;      // blocks of damage that was told before the first result
+  std::set<int64_t> bad;        // others, by result or damage
+  size_t differing = 0;
+  bool stop = false;
+};
+
+TEST(JobLinkRpcTest, MoreThanACallCarriesIsToldInSeveral) {
+  constexpr uint64_t kLargePlace = 64 << 20;
+  auto service = std::make_shared<NotingService>();
+  auto processor = std::make_shared<apache::thrift::TMultiplexedProcessor>();
+  processor->registerProcessor(std::string(kTargetService), std::make_shared<idl::TargetServiceProcessor>(service));
+  auto server = RpcServer::Listen({"127.0.0.1", 0}, processor);
+  ASSERT_TRUE(server.ok()) << server.status().message();
+  JobReports reports;
+  JobLink link(MakeJobService((*server)->address(), RandomUuid(), 1), &reports,
+               {.on_jobs = [](const idl::Jobs&) {}, .report_now = [] {}, .chunk_bytes = [] { return kLargePlace; }});
+
+  std::vector<uint64_t> damage(5000);
+  for (size_t i = 0; i < damage.size(); i++) damage[i] = i * 4096;
+  reports.AddDamage(damage);
+  for (int64_t chunk = 0; chunk < 5000; chunk++) {
+    idl::JobResult result;
+    result.chunk = chunk;
+    result.message = std::string(100'000, 'x');
+    result.error = EIO;
+    if (chunk % 1000 == 7) {
+      for (int peer = 1; peer <= 3; peer++) {
+        result.mismatches.emplace_back().peer = peer;
+        result.mismatches.back().blocks.resize(4096);
+      }
+    }
+    if (chunk == 0) {
+      result.bad_blocks.resize(15'000);
+      std::iota(result.bad_blocks.begin(), result.bad_blocks.end(), 0);
+    }
+    reports.AddResult(result);
+  }
+  link.Known();
+  std::unique_lock lock(service->mutex);
+  EXPECT_TRUE(service->changed.wait_for(
+      lock, std::chrono::seconds(30), [&] { return service->chunks.size() == 5000 && service->bad.size() == 15'000; }))
+      << service->chunks.size() << " " << service->bad.size();
+  EXPECT_EQ(service->early.size(), 5000U);
+  EXPECT_EQ(service->differing, 5U * 3 * 4096);
+  service->stop = true;
+  service->changed.notify_all();
 }
 
 }  // namespace

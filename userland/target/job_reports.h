@@ -4,20 +4,25 @@
 #pragma once
 
 #include <condition_variable>
+#include <cstddef>
 #include <cstdint>
-#include <map>
 #include <mutex>
 #include <set>
 #include <span>
 #include <vector>
 
+#include "thrift-gen/admin_constants.h"
 #include "thrift-gen/admin_types.h"
 
 namespace weft::target {
 
+// Blocks that one result, mismatch or item of damage names at most.
+inline size_t BlocksPerItem() { return static_cast<size_t>(idl::g_admin_constants.BLOCKS_PER_ITEM); }
+
 class JobReports {
  public:
-  // Of damaged blocks so many wait to be told; of more only the log tells. Scrub finds them again.
+  // Of damaged blocks so many wait to be told; of more only the log tells. They are found again by the next scrub, or
+  // by whoever reads them ten minutes later (ChecksummedBackend::OnDamage).
   static constexpr size_t kDamageMax = 1 << 20;
 
   struct Batch {

@@ -19,12 +19,12 @@ namespace {
 constexpr size_t kRunningMax = 16;
 
 // What a job of a mistaken server must not make this target do.
-Status Check(const idl::Job& job, uint64_t place_bytes) {
-  auto aligned = [](int64_t value) { return value >= 0 && value % static_cast<int64_t>(kBlockBytes) == 0; };
-  if (!aligned(job.offset) || !aligned(job.bytes) || job.bytes == 0 || static_cast<uint64_t>(job.bytes) > place_bytes ||
-      place_bytes == 0) {
-    return Error(EINVAL, "job for chunk {}: {} bytes at offset {} are not one of this target's places of {}", job.chunk,
-                 job.bytes, job.offset, place_bytes);
+Status Check(const idl::Job& job, const rdma::Places& places) {
+  Status s = places.CheckPlace(static_cast<uint64_t>(job.offset));
+  if (!s.ok()) return s.Annotate(fmt::format("job for chunk {}", job.chunk));
+  if (static_cast<uint64_t>(job.bytes) != places.place_bytes()) {
+    return Error(EINVAL, "job for chunk {}: {} bytes, but places of this target have {}", job.chunk, job.bytes,
+                 places.place_bytes());
   }
   for (int64_t block : job.blocks) {
     if (block >= 0 && block < job.bytes / static_cast<int64_t>(kBlockBytes)) continue;
@@ -85,7 +85,7 @@ void JobRunner::StartWaiting() {
       ++job;
       continue;
     }
-    Status checked = Check(*job, host_.places->place_bytes());
+    Status checked = Check(*job, *host_.places);
     std::unique_ptr<PlaceJob> made = Make(*job);
     if (checked.ok() && !made)
       checked = Error(EOPNOTSUPP, "this target knows no jobs of kind {}", fmt::underlying(job->kind));
@@ -93,11 +93,7 @@ void JobRunner::StartWaiting() {
       running_.push_back(std::move(made));
       running_.back()->Start();
     } else {
-      idl::JobResult result;
-      result.kind = job->kind;
-      result.chunk = job->chunk;
-      result.version = job->version;
-      result.offset = job->offset;
+      idl::JobResult result = ResultFor(*job);
       result.error = checked.code();
       result.message = checked.message();
       ended_.insert(KeyOf(*job));

@@ -8,11 +8,11 @@
 #pragma once
 
 #include <functional>
-#include <map>
 #include <memory>
 #include <mutex>
 #include <set>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "rdma/clock.h"
@@ -29,6 +29,8 @@ class JobRunner final : public EngineWork {
   JobRunner(rdma::Places* places, PeerReader* peers, ResultCallback on_result, const rdma::Clock* clock = nullptr);
   ~JobRunner() override;
 
+  // Called when a place begins to be scrubbed; before the first list.
+  void OnScrub(std::function<void(rdma::BlockRange place)> callback) { host_.on_scrub = std::move(callback); }
   void SetEngine(rdma::BlockTarget* engine) { host_.engine = engine; }  // before the first list
   void SetJobs(const idl::Jobs& jobs);
 
@@ -38,8 +40,8 @@ class JobRunner final : public EngineWork {
   std::vector<idl::JobProgress> Progress();
 
  private:
-  using Key = std::tuple<idl::JobKind::type, int64_t, int32_t>;  // kind, chunk, version
-  static Key KeyOf(const idl::Job& job) { return {job.kind, job.chunk, job.version}; }
+  using Key = std::tuple<idl::JobKind::type, int64_t, int32_t, int32_t>;  // kind, chunk, version, attempt
+  static Key KeyOf(const idl::Job& job) { return {job.kind, job.chunk, job.version, job.attempt}; }
   std::unique_ptr<PlaceJob> Make(const idl::Job& job);
   void StartWaiting();
   void End(PlaceJob* job);

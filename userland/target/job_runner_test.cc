@@ -54,6 +54,42 @@ TEST_F(JobRunnerTest, AnEndedJobIsNotDoneAgainUntilItWasMissing) {
   EXPECT_EQ(own().results[2].version, 12);
 }
 
+TEST_F(JobRunnerTest, AnotherAttemptIsAnotherJob) {
+  idl::Job job = Copy(10, kPlace);
+  own().SetJobs({job});
+  ASSERT_TRUE(PassUntilResult());
+  EXPECT_EQ(own().results[0].attempt, 0);
+  job.attempt = 3;
+  own().SetJobs({job});
+  ASSERT_TRUE(PassUntil([&] { return own().results.size() == 2; }));
+  EXPECT_EQ(own().results[1].attempt, 3);
+  EXPECT_EQ(own().results[1].error, 0) << own().results[1].message;
+  job.bytes = 4096;
+  job.attempt = 4;
+  own().SetJobs({job});
+  ASSERT_TRUE(PassUntil([&] { return own().results.size() == 3; }));
+  EXPECT_EQ(own().results[2].attempt, 4);
+  EXPECT_EQ(own().results[2].error, EINVAL) << "no place has so many bytes";
+}
+
+// A mistaken server, or one whose pool has another chunk size: nothing outside the data area is touched.
+TEST_F(JobRunnerTest, WhatIsNoPlaceIsRefused) {
+  using Kind = idl::JobKind;
+  int64_t chunk = 0;
+  size_t expected = 0;
+  for (auto kind : {Kind::COPY, Kind::REPAIR, Kind::RELEASE, Kind::SCRUB}) {
+    for (int64_t offset : {static_cast<int64_t>(TestTarget::kCapacity), static_cast<int64_t>(kPlace) + 4096,
+                           static_cast<int64_t>(100 * kPlace), -static_cast<int64_t>(kPlace)}) {
+      idl::Job job = Job(kind, 10, offset, {a().AsPeer(2 * kPlace)});
+      job.chunk = ++chunk;
+      if (kind == Kind::REPAIR) job.blocks = {0};
+      own().SetJobs({job});
+      ASSERT_TRUE(PassUntil([&] { return own().results.size() == expected + 1; })) << kind << " at " << offset;
+      EXPECT_EQ(own().results[expected++].error, EINVAL) << kind << " at " << offset;
+    }
+  }
+}
+
 TEST_F(JobRunnerTest, CalledOffAndListedAgainItIsBegunAnew) {
   own().SetJobs({Copy(10, kPlace)}, 2 << 20);
   Pass(100);

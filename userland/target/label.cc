@@ -100,4 +100,17 @@ Result<Label> DecodeLabel(std::span<const uint8_t, kLabelBytes> in) {
   return label;
 }
 
+Result<Label> NewestLabel(std::span<const Result<Label>> copies) {
+  const Result<Label>* best = nullptr;
+  auto rank = [](const Result<Label>& copy) {
+    if (copy.ok()) return 3;
+    return copy.status().code() == EIO ? 2 : copy.status().code() == ENOENT ? 0 : 1;
+  };
+  for (const Result<Label>& copy : copies) {
+    bool newer = best && best->ok() && copy.ok() && copy->generation > (*best)->generation;
+    if (!best || rank(copy) > rank(*best) || newer) best = &copy;
+  }
+  return best ? *best : Error(ENOENT, "no label");
+}
+
 }  // namespace weft::target

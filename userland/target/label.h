@@ -17,9 +17,9 @@
 //
 // Little-endian; each area starts at a multiple of 4096, the data at one of 1 MiB. The two labels are written
 // in turn, so that one of them is whole whenever the power fails; the valid one with the higher generation
-// counts. The other areas have no checksums of their own: a torn write leaves each of their words old or new,
-// either of which is right (a floor is raised before it matters, the page of a region counts only when its
-// intent is 0).
+// counts. The other areas have no checksums of their own: a torn write leaves each of their words old or new, either of
+// which is right. A floor is durable before it matters, an intent before the first write that it announces; and in the
+// page of a region whose intent is 1 nothing but "bad" is believed.
 #pragma once
 
 #include <cstdint>
@@ -68,5 +68,8 @@ uint64_t RegionsIn(uint64_t capacity_bytes);
 void EncodeLabel(const Label& label, std::span<uint8_t, kLabelBytes> out);
 // ENOENT: this is no label. EPROTONOSUPPORT: of a format that this version does not know. EBADMSG: damaged.
 Result<Label> DecodeLabel(std::span<const uint8_t, kLabelBytes> in);
+// Which of the copies counts, each as it was decoded or the EIO of reading it. Without a valid one: EIO if one could
+// not be read, as it may be; else what says more than ENOENT.
+Result<Label> NewestLabel(std::span<const Result<Label>> copies);
 
 }  // namespace weft::target

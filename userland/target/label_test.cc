@@ -97,5 +97,22 @@ TEST(Crc32c, IsTheOneOfIscsi) {
   EXPECT_EQ(Crc32c(reinterpret_cast<const uint8_t*>(text), 9), 0xe3069283U);
 }
 
+TEST(LabelTest, OfTheCopiesTheNewestCountsAndAnUnreadableOneMayBeIt) {
+  Label old{.generation = 4};
+  Label newer{.generation = 5};
+  const Result<Label> unreadable = Error(EIO, "read");
+  const Result<Label> damaged = Error(EBADMSG, "checksum");
+  const Result<Label> none = Error(ENOENT, "no label");
+  auto pick = [](const Result<Label>& a, const Result<Label>& b) { return NewestLabel(std::vector{a, b}); };
+  EXPECT_EQ(pick(old, newer)->generation, 5U);
+  EXPECT_EQ(pick(newer, old)->generation, 5U);
+  EXPECT_EQ(pick(unreadable, old)->generation, 4U);
+  EXPECT_EQ(pick(old, damaged)->generation, 4U);
+  EXPECT_EQ(pick(unreadable, none).status().code(), EIO) << "it must not be formatted";
+  EXPECT_EQ(pick(damaged, unreadable).status().code(), EIO);
+  EXPECT_EQ(pick(none, damaged).status().code(), EBADMSG);
+  EXPECT_EQ(pick(none, none).status().code(), ENOENT);
+}
+
 }  // namespace
 }  // namespace weft::target

@@ -63,6 +63,7 @@ void PeerFetch::OnBlock(int32_t result) {
     outcome_.bad.push_back(block_);
   }
   tried_ = 0;
+  error_ = 0;
   if (++block_ * kBlockBytes < length_) {
     AskBlock();
   } else {

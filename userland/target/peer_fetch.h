@@ -46,7 +46,7 @@ class PeerFetch {
   Done done_;
   size_t tried_ = 0;  // peers, for what is asked for now
   uint32_t block_ = 0;
-  int error_ = 0;  // of a peer that did not say that the block is bad
+  int error_ = 0;  // of a peer that did not say that this block is bad
   Outcome outcome_;
 };
 

@@ -71,24 +71,12 @@ uint8_t* PeerReader::TakeBuffer(uint32_t bytes) { return buffers_->Take(bytes); 
 
 void PeerReader::GiveBuffer(uint8_t* buffer, uint32_t bytes) { buffers_->Give(buffer, bytes); }
 
-void PeerReader::Read(int32_t id, uint32_t version, uint64_t offset, uint32_t length, uint8_t* buffer, Done done) {
-  rdma::BlockCommand command{.op = rdma::BlockOp::kRead};
+void PeerReader::Get(rdma::BlockOp op, int32_t id, uint32_t version, uint64_t offset, uint32_t length, uint8_t* buffer,
+                     Done done) {
+  rdma::BlockCommand command{.tag = next_tag_++, .op = op};
   command.chunk_version = version;
   command.offset_bytes = offset;
   command.length_bytes = length;
-  Submit(id, command, buffer, std::move(done));
-}
-
-void PeerReader::Checksums(int32_t id, uint32_t version, uint64_t offset, uint32_t length, uint8_t* buffer, Done done) {
-  rdma::BlockCommand command{.op = rdma::BlockOp::kChecksums};
-  command.chunk_version = version;
-  command.offset_bytes = offset;
-  command.length_bytes = length;
-  Submit(id, command, buffer, std::move(done));
-}
-
-void PeerReader::Submit(int32_t id, rdma::BlockCommand command, uint8_t* buffer, Done done) {
-  command.tag = next_tag_++;
   command.buffer_offset = static_cast<uint64_t>(buffer - buffers_->memory());
   if (Status s = initiator_->Submit(static_cast<uint32_t>(id), command); !s.ok()) {
     LogWarning("peer {}: {}", id, s.message());

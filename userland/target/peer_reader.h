@@ -7,8 +7,8 @@
 #include <functional>
 #include <map>
 #include <memory>
-#include <optional>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "rdma/block_backend.h"
@@ -46,15 +46,20 @@ class PeerReader {
   uint8_t* TakeBuffer(uint32_t bytes);  // nullptr: there is none now
   void GiveBuffer(uint8_t* buffer, uint32_t bytes);
   // buffer: of TakeBuffer. EHOSTDOWN: the peer was not reached for detect_ms.
-  void Read(int32_t id, uint32_t version, uint64_t offset, uint32_t length, uint8_t* buffer, Done done);
-  void Checksums(int32_t id, uint32_t version, uint64_t offset, uint32_t length, uint8_t* buffer, Done done);
+  void Read(int32_t id, uint32_t version, uint64_t offset, uint32_t length, uint8_t* buffer, Done done) {
+    Get(rdma::BlockOp::kRead, id, version, offset, length, buffer, std::move(done));
+  }
+  void Checksums(int32_t id, uint32_t version, uint64_t offset, uint32_t length, uint8_t* buffer, Done done) {
+    Get(rdma::BlockOp::kChecksums, id, version, offset, length, buffer, std::move(done));
+  }
 
   size_t Poll();
   bool Arm();  // false: Poll again instead of sleeping
 
  private:
   Status Open();
-  void Submit(int32_t id, rdma::BlockCommand command, uint8_t* buffer, Done done);
+  void Get(rdma::BlockOp op, int32_t id, uint32_t version, uint64_t offset, uint32_t length, uint8_t* buffer,
+           Done done);
 
   rdma::Verbs* const verbs_;
   rdma::BlockBackend* const backend_;

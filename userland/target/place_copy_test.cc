@@ -260,6 +260,24 @@ TEST_F(PlaceCopyTest, BlocksThatNobodyHasAreErrorsHereToo) {
 }
 
 // A peer that is away may have the block: it is not given up for lost.
+// One that did not answer for another block may well have said that this one is bad.
+TEST_F(PlaceCopyTest, AnErrorCountsForTheBlockThatItWasAbout) {
+  a().backend.Corrupt(2 * kPlace + 5 * kBlockBytes);
+  b().backend.Corrupt(2 * kPlace + 5 * kBlockBytes);
+  a().backend.Hold(true);
+  own().SetJobs({Copy({&a(), &b()})}, 1 << 20);  // a region at a time
+  ASSERT_TRUE(PassUntil([&] { return a().backend.waiting() == 1; })) << "all of the region";
+  a().backend.Hold(false);
+  while (a().backend.waiting() == 1) Turn();
+  a().backend.Hold(true);
+  ASSERT_TRUE(PassUntil([&] { return a().backend.waiting() == 1; })) << "its first block";
+  a().backend.FailNext(EIO);
+  a().backend.Hold(false);
+  EXPECT_TRUE(PassUntil([&] { return !own().results.empty(); }, 10000));
+  EXPECT_EQ(Result().error, 0) << Result().message;
+  EXPECT_EQ(Result().bad_blocks, (std::vector<int64_t>{5}));
+}
+
 TEST_F(PlaceCopyTest, ABadBlockIsNotLostWhileAPeerIsAway) {
   Fill(&a(), 2 * kPlace, 1);
   a().backend.Corrupt(2 * kPlace);

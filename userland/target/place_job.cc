@@ -6,12 +6,17 @@
 
 namespace weft::target {
 
-PlaceJob::PlaceJob(JobHost* host, const idl::Job& job) : host_(host), job_(job) {
-  result_.kind = job.kind;
-  result_.chunk = job.chunk;
-  result_.version = job.version;
-  result_.offset = job.offset;
+idl::JobResult ResultFor(const idl::Job& job) {
+  idl::JobResult result;
+  result.kind = job.kind;
+  result.chunk = job.chunk;
+  result.version = job.version;
+  result.attempt = job.attempt;
+  result.offset = job.offset;
+  return result;
 }
+
+PlaceJob::PlaceJob(JobHost* host, const idl::Job& job) : host_(host), job_(job), result_(ResultFor(job)) {}
 
 PlaceJob::~PlaceJob() {
   for (size_t i = 0; i < using_; i++) host_->peers->Release(job_.peers[i].id);

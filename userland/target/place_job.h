@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
 
@@ -24,6 +25,7 @@ struct JobHost {
   rdma::BlockTarget* engine = nullptr;
   rdma::Places* places = nullptr;
   PeerReader* peers = nullptr;
+  std::function<void(rdma::BlockRange place)> on_scrub;  // may be empty
   TokenBucket resync;
   TokenBucket scrub;
   uint64_t now_ms = 0;            // read once a turn
@@ -36,6 +38,9 @@ struct JobHost {
   }
   void WakeAt(uint64_t ms) { wake_ms = wake_ms < ms ? wake_ms : ms; }
 };
+
+// The result of a job, so far that it went well.
+idl::JobResult ResultFor(const idl::Job& job);
 
 class PlaceJob {
  public:

@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "userland/target/job_reports.h"
 #include "userland/target/label.h"
 
 namespace weft::target {
@@ -32,6 +33,8 @@ PlaceScrub::~PlaceScrub() {
 }
 
 void PlaceScrub::Start() {
+  if (host_->on_scrub) host_->on_scrub({.offset = offset(), .length = bytes()});
+  suspected_.resize(job_.peers.size());
   Status s = host_->peers->PrepareBuffers();
   if (s.ok()) {
     UsePeers();
@@ -73,7 +76,7 @@ void PlaceScrub::Verify() {
           host_->peers->GiveBuffer(buffer, length);
           under_way_--;
           done_bytes_ += length;
-          if (result == 0 || result == -EBADMSG) return;  // the latter the backend has told
+          if (result == 0 || result == -EBADMSG) return;  // the latter the backend tells
           FailAt("read", -result);
         });
     next_ += length;
@@ -145,7 +148,8 @@ void PlaceScrub::Look() {
     if (pair.first == 0 || pair.second == 0 || pair.first == pair.second) continue;
     std::pair<size_t, uint64_t> key{peer_, first + block};
     if (phase_ == Phase::kCompare) {
-      suspects_.emplace(key, pair);
+      if (suspected_[peer_] == BlocksPerItem()) return;  // the copy is no copy: these are enough to say so
+      suspected_[peer_] += suspects_.emplace(key, pair).second;
     } else if (auto before = suspects_.find(key); before != suspects_.end() && before->second == pair) {
       mismatches_.emplace(key, pair);
     }
@@ -159,6 +163,7 @@ void PlaceScrub::Pause() {
   }
   next_ = 0;
   phase_ = Phase::kCompareAgain;
+  Compare();  // nothing else would bring the next Step soon
 }
 
 void PlaceScrub::Report() {

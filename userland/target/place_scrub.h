@@ -42,7 +42,8 @@ class PlaceScrub final : public PlaceJob {
   uint8_t* own_sums_ = nullptr;  // of the part
   uint8_t* peer_sums_ = nullptr;
   uint64_t pause_until_ms_ = 0;
-  std::map<std::pair<size_t, uint64_t>, Pair> suspects_;  // by peer and block of the place
+  std::map<std::pair<size_t, uint64_t>, Pair> suspects_;  // by peer and block of the place; of a peer a limited number
+  std::vector<size_t> suspected_;                         // so many, by peer
   std::map<std::pair<size_t, uint64_t>, Pair> mismatches_;
 };
 

@@ -52,6 +52,7 @@ TEST_F(PlaceScrubTest, WhatDiffersTwiceIsToldByPeer) {
   uint64_t start = clock_.now_ms;
   EXPECT_EQ(Result().error, 0) << Result().message;
   EXPECT_GE(clock_.now_ms - start, 1000U) << "looked at again after a second";
+  EXPECT_LT(clock_.now_ms - start, 1500U) << "and not much later";
   ASSERT_EQ(Result().mismatches.size(), 2U);
   EXPECT_EQ(Result().mismatches[0].peer, a().id);
   EXPECT_EQ(Result().mismatches[0].blocks, (std::vector<int64_t>{4, 1535}));

@@ -109,6 +109,7 @@ Status Server::Open(const Settings& settings) {
   peers = std::make_unique<PeerReader>(rdma::RealVerbs(), storage.get(), PeerReaderOptions{.cluster_key = *key});
   runner = std::make_unique<JobRunner>(places.get(), peers.get(),
                                        [this](const idl::JobResult& result) { reports.AddResult(result); });
+  runner->OnScrub([this](rdma::BlockRange place) { storage->TellAgain(place.offset, place.length); });
   Status s = Take(rdma::BlockTarget::Create(rdma::RealVerbs(), storage.get(), backing.get(),
                                             {.host = settings.listen.host,
                                              .port = settings.listen.port,

@@ -30,9 +30,7 @@ WriteIntents::WriteIntents(AreaWriter* writer, std::span<const uint8_t> area, ui
   for (uint64_t region = 0; region < regions; region++) {
     if (!(bits_[region / kBitsPerByte] >> (region % kBitsPerByte) & 1)) continue;
     regions_[region].state = State::kDirty;
-    dirty_.push_back(region);
   }
-  if (!dirty_.empty()) look_at_ms_ = 0;
 }
 
 WriteIntents::~WriteIntents() = default;
@@ -40,6 +38,12 @@ WriteIntents::~WriteIntents() = default;
 void WriteIntents::FreeBits::operator()(uint8_t* bits) const { free(bits); }
 
 bool WriteIntents::IsDirty(uint64_t region) const { return regions_[region].state != State::kClean; }
+
+void WriteIntents::Settled(uint64_t region) {
+  assert(regions_[region].state == State::kDirty);
+  dirty_.push_back(region);
+  if (look_at_ms_ == UINT64_MAX) look_at_ms_ = now_ms_ + limits_.look_ms;
+}
 
 void WriteIntents::SetBit(uint64_t region, bool value) {
   auto mask = static_cast<uint8_t>(1U << (region % kBitsPerByte));
@@ -105,8 +109,11 @@ void WriteIntents::OnBits(int32_t result) {
   writing_ = false;
   if (bits_result_ < 0) {
     failed_ = true;
-    LogError("{}", Status::Errno(-bits_result_, "write the intents: writes fail until it works").message());
+    if (bits_result_ != bits_error_) {
+      LogError("{}", Status::Errno(-bits_result_, "write the intents: writes fail until it works").message());
+    }
   }
+  bits_error_ = bits_result_;
   // Whether the bit is cleared or not: the page of checksums is right.
   for (uint64_t region : clearing_now_) {
     if (regions_[region].state == State::kClearing) regions_[region].state = State::kClean;
@@ -133,18 +140,19 @@ void WriteIntents::Tick(uint64_t now_ms) {
   look_at_ms_ = dirty_.empty() && batch_.empty() ? UINT64_MAX : now_ms + limits_.look_ms;
 }
 
-bool WriteIntents::MayBeCleaned(const Region& region, bool pressed) const {
+bool WriteIntents::MayBeCleaned(const Region& region) const {
   uint32_t idle_ms = static_cast<uint32_t>(now_ms_) - region.written_ms;
-  return region.writers == 0 && (all_ || pressed || idle_ms >= limits_.idle_ms);
+  return region.writers == 0 && (all_ || pressed() || idle_ms >= limits_.idle_ms);
 }
 
 void WriteIntents::StartBatch() {
-  bool pressed = dirty_.size() > limits_.dirty_max;
   size_t count = std::min(dirty_.size(), kLookedAtMax);
-  for (size_t i = 0; i < count && batch_.size() < limits_.batch_max; i++) {
+  size_t batch_max = pressed() ? limits_.pressed_max : limits_.batch_max;
+  for (size_t i = 0; i < count && batch_.size() < batch_max; i++) {
     uint64_t region = dirty_.front();
+    bool now = MayBeCleaned(regions_[region]);
     dirty_.pop_front();
-    if (!MayBeCleaned(regions_[region], pressed)) {
+    if (!now) {
       dirty_.push_back(region);
       continue;
     }
@@ -180,12 +188,17 @@ void WriteIntents::OnFlushed(int32_t result) {
     SetBit(region, false);
     clearing_.push_back(region);
   }
+  sums_error_ = 0;
   WriteBits();
+  if (pressed()) StartBatch();  // those that write are faster than one batch for each look
 }
 
 void WriteIntents::GiveUpBatch(int32_t result) {
   failed_ = true;
-  LogWarning("{}", Status::Errno(-result, fmt::format("write the checksums of {} regions", batch_.size())).message());
+  look_at_ms_ = now_ms_ + limits_.retry_ms;
+  if (std::exchange(sums_error_, result) != result) {
+    LogWarning("{}", Status::Errno(-result, fmt::format("write the checksums of {} regions", batch_.size())).message());
+  }
   for (uint64_t region : std::exchange(batch_, {})) {
     if (regions_[region].state != State::kCleaning) continue;
     regions_[region].state = State::kDirty;

@@ -32,19 +32,23 @@ class AreaWriter {
 };
 
 struct IntentLimits {
-  uint64_t idle_ms = 2000;  // without a write: it is cleaned
-  uint64_t look_ms = 250;   // how often
-  size_t dirty_max = 4096;  // regions; with more of them those that are written are cleaned, too
-  size_t batch_max = 64;    // regions that share a flush
+  uint64_t idle_ms = 2000;   // without a write: it is cleaned
+  uint64_t look_ms = 250;    // how often
+  uint64_t retry_ms = 5000;  // after an error of the device
+  size_t dirty_max = 4096;   // regions; with more of them those that are written are cleaned, too
+  size_t batch_max = 64;     // regions that share a flush
+  size_t pressed_max = 512;  // the same while more than dirty_max are dirty
 };
 
 class WriteIntents {
  public:
-  // area: what the device holds, the size of the area.
+  // area: what the device holds, the size of the area. Regions whose bits are set there keep them until Settled.
   WriteIntents(AreaWriter* writer, std::span<const uint8_t> area, uint64_t regions, IntentLimits limits = {});
   ~WriteIntents();
 
   bool IsDirty(uint64_t region) const;
+  // Once for each region that was dirty at the start: its checksums are not in doubt any more.
+  void Settled(uint64_t region);
 
   // A write of the region begins. True: at once. Otherwise `ready` is called, with 0 or -errno.
   bool Begin(uint64_t region, AreaWriter::Done ready);
@@ -56,8 +60,8 @@ class WriteIntents {
     all_ = true;
     failed_ = false;
   }
-  bool clean() const { return dirty_.empty() && batch_.empty() && !writing_; }
-  bool failed() const { return failed_; }  // since CleanAll
+  bool clean() const { return dirty_.empty() && batch_.empty() && !writing_; }  // but for those that are not settled
+  bool failed() const { return failed_; }                                       // since CleanAll
 
  private:
   enum class State : uint8_t { kClean, kSetting, kDirty, kCleaning, kClearing };
@@ -74,10 +78,11 @@ class WriteIntents {
   void WriteBits();
   void OnBits(int32_t result);
   void StartBatch();
-  bool MayBeCleaned(const Region& region, bool pressed) const;
+  bool MayBeCleaned(const Region& region) const;
   void OnPage(int32_t result);
   void OnFlushed(int32_t result);
   void GiveUpBatch(int32_t result);
+  bool pressed() const { return dirty_.size() > limits_.dirty_max; }
 
   AreaWriter* const writer_;
   const IntentLimits limits_;
@@ -94,7 +99,7 @@ class WriteIntents {
   std::vector<uint64_t> clearing_;  // to become clean
   std::vector<uint64_t> clearing_now_;
 
-  std::deque<uint64_t> dirty_;   // regions that are kDirty, the longest first
+  std::deque<uint64_t> dirty_;   // regions that are kDirty and settled, the longest first
   std::vector<uint64_t> batch_;  // being cleaned, up to the flush
   size_t sums_out_ = 0;
   int32_t batch_result_ = 0;
@@ -102,6 +107,8 @@ class WriteIntents {
   uint64_t look_at_ms_ = UINT64_MAX;
   bool all_ = false;
   bool failed_ = false;
+  int32_t bits_error_ = 0;  // that has been logged and has not gone away
+  int32_t sums_error_ = 0;
 };
 
 }  // namespace weft::target
