@@ -205,6 +205,11 @@ static int settle_chunk(struct weft_pool *pool, struct weft_chunk_entry *entry)
 	int ret;
 
 	read_result(entry, &result);
+	if (!weft_chunk_in_sync(&result.map)) {
+		/* all copies were lost, and with them what nobody had flushed */
+		drop(entry);
+		return -EIO;
+	}
 	if (!result.failed)
 		return 0;
 	if (result.canceled) {
