@@ -202,6 +202,7 @@ static int keep_one(struct weft_pool *pool, struct weft_chunk_entry *entry,
 static int settle_chunk(struct weft_pool *pool, struct weft_chunk_entry *entry)
 {
 	struct flush_result result;
+	bool last = false;
 	int ret;
 
 	read_result(entry, &result);
@@ -217,11 +218,18 @@ static int settle_chunk(struct weft_pool *pool, struct weft_chunk_entry *entry)
 		return -EIO;
 	}
 	ret = weft_chunk_mark_stale(pool, entry, &result.map, result.failed);
-	if (!ret) {
+	if (ret == -EBUSY) {
+		if (result.unreachable)
+			return -EAGAIN;
+		last = true;
+		ret = keep_one(pool, entry, &result);
+	}
+	if (ret == -ENOENT || (!ret && !last)) {
+		/* the copies are not read any more, or no file has the chunk any more */
 		drop(entry);
 		return 0;
 	}
-	if (ret != -EBUSY || result.unreachable || keep_one(pool, entry, &result))
+	if (ret)
 		return -EAGAIN;
 	pr_err("weft: %s: the last copies (%#x) of chunk %llu failed a flush: writes that were acknowledged may be lost; look at the logs of its targets\n",
 	       pool->channel->cluster, result.failed, entry->index);
