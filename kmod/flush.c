@@ -229,6 +229,10 @@ static int settle_chunk(struct weft_pool *pool, struct weft_chunk_entry *entry)
 		drop(entry);
 		return 0;
 	}
+	if (ret == -ESTALE) {		/* the session has ended, and will not come back */
+		give_back(pool, entry);
+		return -EIO;
+	}
 	if (ret)
 		return -EAGAIN;
 	pr_err("weft: %s: the last copies (%#x) of chunk %llu failed a flush: writes that were acknowledged may be lost; look at the logs of its targets\n",
