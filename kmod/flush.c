@@ -159,6 +159,9 @@ static void read_result(struct weft_chunk_entry *entry, struct flush_result *res
 			entry->flushing.copies &= ~BIT(i);
 			continue;
 		}
+		/* a device tells of an error once: that it flushes again does not bring it back */
+		if (error != -EHOSTDOWN && error != -ECANCELED && error != -ESTALE)
+			entry->flushing.incarnations[i] = WEFT_INCARNATION_MIXED;
 		result->failed |= BIT(i);
 		result->unreachable |= error == -EHOSTDOWN;
 		result->canceled |= error == -ECANCELED;
