@@ -314,12 +314,14 @@ static u32 take_others(struct weft_space_class *class, struct weft_range *ranges
 static int release_others(struct weft_space_class *class, struct weft_range *ranges)
 {
 	u32 i, count = take_others(class, ranges);
+	bool in_doubt;
 	int error;
 
 	if (!count)
 		return -ENOSPC;
-	error = weft_upcall_release(class->fs, ranges, count);
-	if (error)
+	error = weft_upcall_release(class->fs, ranges, count, &in_doubt);
+	/* in doubt they may be another client's or file's by now: the session's end frees them */
+	if (error && !in_doubt)
 		for (i = 0; i < count; i++)
 			weft_space_give(class->fs, ranges[i].pool_block, ranges[i].blocks);
 	return error;
