@@ -396,9 +396,10 @@ void weft_space_init(struct weft_fs *fs)
 /* The server takes the grants back when the session ends. */
 void weft_space_exit(struct weft_fs *fs)
 {
-	for (u32 copies = 1; copies <= WEFT_COPIES_MAX; copies++) {
+	/* a refill looks at the grants of all classes */
+	for (u32 copies = 1; copies <= WEFT_COPIES_MAX; copies++)
 		cancel_work_sync(&class_of(fs, copies)->refill);
+	for (u32 copies = 1; copies <= WEFT_COPIES_MAX; copies++)
 		weft_grants_free(&class_of(fs, copies)->grants);
-	}
 	xa_destroy(&fs->space.chunks);
 }
