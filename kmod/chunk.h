@@ -25,7 +25,9 @@
 struct weft_pool;
 struct weft_target;
 
-#define WEFT_CHUNK_LOST	0	/* bit of weft_chunk_entry.flags: it has been logged as lost */
+/* Bits of weft_chunk_entry.flags */
+#define WEFT_CHUNK_LOST		0	/* it has been logged as lost */
+#define WEFT_CHUNK_DIFFERS	1	/* a write failed that some copies may have taken */
 
 /* The copies at one moment. */
 struct weft_chunk_map {

@@ -53,6 +53,8 @@ static void transfer_end(struct weft_transfer *t, int error)
 	struct bio *bio = t->bio;
 
 	weft_transfer_put_slot(t);
+	if (error && t->entered && t->start_ns && t->map.chunk.count > 1)
+		set_bit(WEFT_CHUNK_DIFFERS, &t->chunk->flags);
 	weft_open_leave(t);
 	mempool_free(t, &pool->transfers);
 	if (error == -EAGAIN) {

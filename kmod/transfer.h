@@ -31,7 +31,7 @@ struct weft_transfer {
 	/* since it was sent last */
 	struct weft_chunk_map map;
 	struct weft_slot *slot;		/* NULL while it waits */
-	u64 start_ns;
+	u64 start_ns;			/* 0: it has not been sent yet */
 	u32 sent;			/* bit i: to copy i of map */
 	atomic_t pending;		/* answers that are missing */
 	int results[WEFT_CHUNK_COPIES_MAX];	/* 0 or -errno */

@@ -302,7 +302,10 @@ struct weft_mount_rep {
 	struct weft_attr root;
 };
 
-/* UNMOUNT: nothing in, nothing out. Ends the session: frees its grants and orphans. */
+/*
+ * UNMOUNT: nothing in, nothing out. Ends the session: frees its grants and orphans, closes its chunks as
+ * they are.
+ */
 
 struct weft_statfs_rep {
 	__u64 blocks;
