@@ -6,6 +6,8 @@
  *
  *   some copies failed    they are marked stale at the metadata server first, then it looks again;
  *   all copies failed     it waits for a target to come back and sends the data again to all;
+ *   a target was started  it may have taken the write after that, which its incarnation of before
+ *   anew meanwhile        would deny: it sends again to all, unless the write was durable (FUA);
  *   the map has changed   a copy came into it that was not written, it sends again to all;
  *   a target answered     the map is fetched again, then it sends again to all. The target knows a
  *   -ESTALE               higher version of the chunk, or a later session: then it is in vain and
@@ -182,6 +184,19 @@ static bool transfer_written(struct weft_transfer *t, u32 ok)
 	return weft_chunk_written(t->pool, t->chunk, &t->map, ok, durable ? NULL : t->incarnations);
 }
 
+/* A copy may have taken it in a later incarnation than the one that is noted. */
+static bool write_is_doubtful(const struct weft_transfer *t, u32 ok)
+{
+	u32 i;
+
+	if (t->bio->bi_opf & REQ_FUA)	/* durable, whichever it was */
+		return false;
+	for (i = 0; i < t->map.chunk.count; i++)
+		if (ok & BIT(i) && weft_transfer_is_doubtful(t, i))
+			return true;
+	return false;
+}
+
 static void write_answered(struct weft_transfer *t)
 {
 	u32 i, ok = 0, failed = 0;
@@ -197,7 +212,9 @@ static void write_answered(struct weft_transfer *t)
 		stale |= t->results[i] == -ESTALE;
 		canceled |= t->results[i] == -ECANCELED;
 	}
-	if (ok && transfer_written(t, ok)) {
+	if (!canceled && write_is_doubtful(t, ok)) {
+		transfer_queue(t, WEFT_TRANSFER_SEND);
+	} else if (ok && transfer_written(t, ok)) {
 		transfer_end(t, 0);
 	} else if (canceled) {
 		transfer_end(t, -EIO);
@@ -316,7 +333,7 @@ static void transfer_mark_stale(struct weft_transfer *t)
 		transfer_end(t, -EIO);	/* the session has ended */
 	else if (ret)
 		transfer_wait(t, WEFT_TRANSFER_MARK_STALE);
-	else if (transfer_written(t, ok))
+	else if (!write_is_doubtful(t, ok) && transfer_written(t, ok))
 		transfer_end(t, 0);
 	else
 		transfer_queue(t, WEFT_TRANSFER_SEND);

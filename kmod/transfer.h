@@ -76,7 +76,10 @@ bool weft_transfer_choose(struct weft_transfer *t);
  */
 int weft_transfer_send(struct weft_transfer *t, enum weft_wait wait);
 void weft_transfer_put_slot(struct weft_transfer *t);
-/* READ: the target of the copy was started anew meanwhile, and may have lost what was read. */
+/*
+ * The target of the copy was started anew since it was sent: what was read may be lost, and what was
+ * written may have been so before or after.
+ */
 bool weft_transfer_is_doubtful(const struct weft_transfer *t, u32 copy);
 /* The data of a READ into its bio, behind what is done. */
 void weft_transfer_copy_out(struct weft_transfer *t);
