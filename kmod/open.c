@@ -138,6 +138,8 @@ bool weft_open_enter(struct weft_transfer *t, bool wait)
 		entry->writers++;
 	}
 	if (!may && wait) {
+		/* a soft mount's grace is over when that of the call is */
+		weft_transfer_note_failure(t);
 		list_add_tail(&t->node, &entry->open_waiters);
 		if (entry->open == WEFT_OPEN_CLOSED)
 			start_opening(t->pool, entry);

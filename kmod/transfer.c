@@ -90,8 +90,7 @@ static void transfer_wait(struct weft_transfer *t, enum weft_transfer_next next)
 
 	weft_transfer_put_slot(t);
 	t->next = next;
-	if (!t->waits)
-		t->failed_at = jiffies;
+	weft_transfer_note_failure(t);
 	if (!weft_channel_may_retry(pool->channel, t->failed_at)) {
 		transfer_end(t, -EIO);
 		return;
@@ -307,12 +306,15 @@ static int transfer_send(struct weft_transfer *t, enum weft_wait wait)
 
 void weft_transfer_opened(struct weft_transfer *t, int error)
 {
-	if (!error)
+	if (!error) {
+		if (!t->waits)
+			t->failed_at = 0;
 		transfer_queue(t, WEFT_TRANSFER_SEND);
-	else if (error == -ENOENT || error == -ESTALE)	/* no such chunk; the session has ended */
+	} else if (error == -ENOENT || error == -ESTALE) {	/* no such chunk; the session has ended */
 		transfer_end(t, -EIO);
-	else
+	} else {
 		transfer_wait(t, WEFT_TRANSFER_SEND);
+	}
 }
 
 static void transfer_mark_stale(struct weft_transfer *t)

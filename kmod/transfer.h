@@ -8,6 +8,7 @@
 #define _WEFT_TRANSFER_H
 
 #include <linux/bio.h>
+#include <linux/jiffies.h>
 #include <linux/workqueue.h>
 
 #include "chunk.h"
@@ -48,7 +49,7 @@ struct weft_transfer {
 	bool lost;			/* no copy is in sync; the map has been fetched for that */
 	u32 stale_tries;
 	u32 waits;
-	unsigned long failed_at;	/* jiffies, when waits is not 0 */
+	unsigned long failed_at;	/* jiffies, since when it waits to be tried again; 0: it does not */
 
 	enum weft_transfer_next next;	/* what the work does */
 	struct work_struct work;
@@ -58,6 +59,13 @@ struct weft_transfer {
 static inline bool weft_transfer_is_write(const struct weft_transfer *t)
 {
 	return t->op == WEFT_OP_WRITE;
+}
+
+/* From the first time on that it cannot go on. */
+static inline void weft_transfer_note_failure(struct weft_transfer *t)
+{
+	if (!t->failed_at)
+		t->failed_at = jiffies | 1;
 }
 
 /* What is sent at once: all of the bio, unless it is read by blocks. */
