@@ -82,6 +82,28 @@ static unsigned long retry_delay(const struct weft_transfer *t)
 	return msecs_to_jiffies(min(RETRY_MIN_MS << min(t->waits, 10U), RETRY_MAX_MS));
 }
 
+/* retry_work runs at the earliest time that any of those who wait asked for. */
+static void retry_by(struct weft_pool *pool, unsigned long delay)
+{
+	unsigned long at = jiffies + delay;
+
+	lockdep_assert_held(&pool->waiting_lock);
+	if (queue_delayed_work(weft_transfer_wq, &pool->retry_work, delay)) {
+		pool->retry_at = at;
+	} else if (time_before(at, pool->retry_at)) {
+		pool->retry_at = at;
+		mod_delayed_work(weft_transfer_wq, &pool->retry_work, delay);
+	}
+}
+
+void weft_transfer_retry_now(struct weft_pool *pool)
+{
+	spin_lock(&pool->waiting_lock);
+	pool->retry_at = jiffies;
+	mod_delayed_work(weft_transfer_wq, &pool->retry_work, 0);
+	spin_unlock(&pool->waiting_lock);
+}
+
 /* Until a target or the agent comes back, or the time is up to look again by itself. */
 static void transfer_wait(struct weft_transfer *t, enum weft_transfer_next next)
 {
@@ -99,11 +121,11 @@ static void transfer_wait(struct weft_transfer *t, enum weft_transfer_next next)
 	t->waits++;
 	spin_lock(&pool->waiting_lock);
 	list_add_tail(&t->node, &pool->waiting);
-	queue_delayed_work(weft_transfer_wq, &pool->retry_work, delay);
+	retry_by(pool, delay);
 	spin_unlock(&pool->waiting_lock);
 }
 
-void weft_transfer_retry(struct work_struct *work)
+static void transfer_retry(struct work_struct *work)
 {
 	struct weft_pool *pool = container_of(to_delayed_work(work), struct weft_pool, retry_work);
 	struct weft_transfer *t, *next;
@@ -419,7 +441,7 @@ int weft_transfer_init_pool(struct weft_pool *pool)
 	init_waitqueue_head(&pool->idle);
 	spin_lock_init(&pool->waiting_lock);
 	INIT_LIST_HEAD(&pool->waiting);
-	INIT_DELAYED_WORK(&pool->retry_work, weft_transfer_retry);
+	INIT_DELAYED_WORK(&pool->retry_work, transfer_retry);
 	return mempool_init_slab_pool(&pool->transfers, TRANSFERS_RESERVED, transfer_cache);
 }
 
