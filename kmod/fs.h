@@ -132,7 +132,7 @@ enum weft_commit_state {
 struct weft_inode {
 	unsigned long flags;		/* WEFT_INODE_*, atomic bits */
 	struct timespec64 btime;	/* constant */
-	u32 copies;			/* of new data; under i_rwsem, read without */
+	u32 copies;			/* of new data; read and written without a lock */
 
 	struct mutex load_lock;		/* loading the extent map */
 	struct weft_extent_map extents;
