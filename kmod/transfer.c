@@ -77,6 +77,13 @@ static void transfer_queue(struct weft_transfer *t, enum weft_transfer_next next
 	queue_work(weft_transfer_wq, &t->work);
 }
 
+/* All copies get another chance. */
+static void transfer_retry_all(struct weft_transfer *t)
+{
+	t->tried_count = 0;
+	t->unreachable = false;
+}
+
 static unsigned long retry_delay(const struct weft_transfer *t)
 {
 	return msecs_to_jiffies(min(RETRY_MIN_MS << min(t->waits, 10U), RETRY_MAX_MS));
@@ -186,7 +193,7 @@ static void read_failed(struct weft_transfer *t, u32 copy)
 	t->unreachable |= error == -EHOSTDOWN;
 	t->damaged |= error == -EBADMSG;
 	if (t->tried_count == WEFT_CHUNK_COPIES_MAX) {	/* the map changes all the time */
-		t->tried_count = 0;
+		transfer_retry_all(t);
 		transfer_wait(t, WEFT_TRANSFER_SEND);
 		return;
 	}
@@ -276,8 +283,7 @@ void weft_transfer_answered(struct weft_transfer *t)
 		transfer_end(t, 0);
 		return;
 	}
-	t->tried_count = 0;
-	t->unreachable = false;
+	transfer_retry_all(t);
 	transfer_queue(t, WEFT_TRANSFER_SEND);
 }
 
@@ -311,8 +317,7 @@ static int transfer_send(struct weft_transfer *t, enum weft_wait wait)
 		return transfer_lost(t, wait);
 	if (t->damaged && !t->by_block && t->length > WEFT_BLOCK_BYTES) {
 		t->by_block = true;
-		t->tried_count = 0;
-		t->unreachable = false;
+		transfer_retry_all(t);
 		transfer_queue(t, WEFT_TRANSFER_SEND);
 		return 0;
 	}
@@ -320,8 +325,7 @@ static int transfer_send(struct weft_transfer *t, enum weft_wait wait)
 		return -EIO;
 	if (wait == WEFT_WAIT_NONE)
 		return -EAGAIN;
-	t->tried_count = 0;
-	t->unreachable = false;
+	transfer_retry_all(t);
 	transfer_wait(t, WEFT_TRANSFER_SEND);
 	return 0;
 }
