@@ -72,7 +72,7 @@ struct weft_space_class {
 struct weft_space {
 	spinlock_t lock;		/* all of this but chunks, and the windows of inodes */
 	struct weft_space_class classes[WEFT_COPIES_MAX];	/* [copies - 1] */
-	struct xarray chunks;		/* those granted in part: copies by index */
+	struct xarray chunks;		/* those granted since the mount: copies by index */
 	struct list_head windows;	/* weft_inode.window_link of inodes that have one */
 	u32 refill_blocks;		/* asked for at a time */
 	wait_queue_head_t wait;		/* a refill has ended */

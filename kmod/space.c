@@ -42,7 +42,11 @@ static u64 class_blocks(const struct weft_space_class *class)
 	return class->grants.blocks + class->window_blocks;
 }
 
-/* The chunk of a grant is known to belong to a class as long as this client has any of it. */
+/*
+ * Which class a chunk belongs to is kept until unmount: the blocks of a grant that are in files come
+ * back as long as they are not committed, and nobody counts those. A chunk that was emptied and is
+ * granted anew, perhaps in another class, replaces what was known.
+ */
 static void note_class(struct weft_fs *fs, u64 pool_block, u32 copies)
 {
 	u64 chunk = pool_block >> ilog2(fs->chunk_blocks);
