@@ -36,7 +36,7 @@ static __always_inline u32 inflight_of_grant(const struct weft_place *place, u32
 	return most;
 }
 
-/* Both begin somewhere at random: equals get equal shares. */
+/* Both begin somewhere at random, so that not all that are equal pass by the same one. */
 SEC("struct_ops/pick_read")
 s32 BPF_PROG(pick_read, const struct weft_io *io)
 {
