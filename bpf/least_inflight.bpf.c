@@ -27,7 +27,7 @@ static __always_inline u32 inflight_of_grant(const struct weft_place *place, u32
 
 	if (weft_place_grant_at(place, index, &grant))
 		return INFLIGHT_DOWN;
-	for (i = 0; i < WEFT_COPIES_MAX && i < grant.nr_targets; i++) {
+	for (i = 0; weft_has_target(&grant, i); i++) {
 		u32 now = inflight(grant.targets[i]);
 
 		if (now > most)

@@ -32,7 +32,7 @@ static __always_inline bool has_local(const struct weft_place *place, u32 index)
 
 	if (weft_place_grant_at(place, index, &grant))
 		return false;
-	for (i = 0; i < WEFT_COPIES_MAX && i < grant.nr_targets; i++)
+	for (i = 0; weft_has_target(&grant, i); i++)
 		if (is_local(grant.targets[i]))
 			return true;
 	return false;

@@ -101,4 +101,10 @@ static __always_inline int weft_place_grant_at(const struct weft_place *place, u
 }
 _Static_assert(WEFT_PLACE_MAX == 8, "weft_place_grant_at() knows 8");
 
+/* The condition of a loop over a grant's targets: the verifier sees the bound. */
+static __always_inline bool weft_has_target(const struct weft_place_grant *grant, u32 index)
+{
+	return index < WEFT_COPIES_MAX && index < grant->nr_targets;
+}
+
 #endif

@@ -201,7 +201,7 @@ static __always_inline u64 weft_wait_of_grant(const struct weft_place *place, u3
 
 	if (weft_place_grant_at(place, index, &grant))
 		return WAIT_FOREVER;
-	for (i = 0; i < WEFT_COPIES_MAX && i < grant.nr_targets; i++) {
+	for (i = 0; weft_has_target(&grant, i); i++) {
 		u64 wait = weft_wait_ns(place->cluster, grant.targets[i], WEFT_OP_WRITE);
 
 		if (wait > longest)
