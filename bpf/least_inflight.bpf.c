@@ -27,7 +27,7 @@ static __always_inline u32 inflight_of_grant(const struct weft_place *place, u32
 
 	if (weft_place_grant_at(place, index, &grant))
 		return INFLIGHT_DOWN;
-	for (i = 0; i < WEFT_COPIES_MAX && i < grant.nr_targets; i++) {
+	for (i = 0; weft_has_target(&grant, i); i++) {
 		u32 now = inflight(grant.targets[i]);
 
 		if (now > most)
@@ -36,7 +36,7 @@ static __always_inline u32 inflight_of_grant(const struct weft_place *place, u32
 	return most;
 }
 
-/* Both begin somewhere at random: equals get equal shares. */
+/* Both begin somewhere at random, so that not all that are equal pass by the same one. */
 SEC("struct_ops/pick_read")
 s32 BPF_PROG(pick_read, const struct weft_io *io)
 {

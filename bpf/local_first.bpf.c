@@ -32,7 +32,7 @@ static __always_inline bool has_local(const struct weft_place *place, u32 index)
 
 	if (weft_place_grant_at(place, index, &grant))
 		return false;
-	for (i = 0; i < WEFT_COPIES_MAX && i < grant.nr_targets; i++)
+	for (i = 0; weft_has_target(&grant, i); i++)
 		if (is_local(grant.targets[i]))
 			return true;
 	return false;
@@ -64,8 +64,10 @@ s32 BPF_PROG(pick_read, const struct weft_io *io)
 	}
 	/* only a local copy is worth a try when it has looked bad for long */
 	best = weft_bounded(best, WEFT_COPIES_MAX);
-	if (local >= WEFT_COPIES_MAX || local == best)
+	if (local >= WEFT_COPIES_MAX || local == best) {
+		weft_wait_chosen(io->cluster, targets[best]);
 		return best;
+	}
 	return weft_wait_is_due(io->cluster, targets[best], targets[local]) ? local : best;
 }
 

@@ -75,7 +75,7 @@ static __always_inline void weft_io_targets(const struct weft_io *io, u32 target
 }
 _Static_assert(WEFT_COPIES_MAX == 4, "weft_io_targets() copies 4");
 
-/* Copies one of the grants offered. 0 or -errno. */
+/* Copies one of the grants offered. 0, or negative: there is none at `index`. */
 static __always_inline int weft_place_grant_at(const struct weft_place *place, u32 index,
 					       struct weft_place_grant *grant)
 {
@@ -100,5 +100,11 @@ static __always_inline int weft_place_grant_at(const struct weft_place *place, u
 	return -1;
 }
 _Static_assert(WEFT_PLACE_MAX == 8, "weft_place_grant_at() knows 8");
+
+/* The condition of a loop over a grant's targets: the verifier sees the bound. */
+static __always_inline bool weft_has_target(const struct weft_place_grant *grant, u32 index)
+{
+	return index < WEFT_COPIES_MAX && index < grant->nr_targets;
+}
 
 #endif

@@ -12,7 +12,8 @@
  * seldom enough not to show in a p99 (1 choice in WAIT_PASSED_MAX), one request at a time. What is old
  * counts for less, so that a host that reads little tries again by itself.
  *
- * Use: weft_wait_done(done) in io_done; weft_wait_ns() and weft_wait_is_due() in the pick callbacks. Reads
+ * Use: weft_wait_done(done) in io_done; weft_wait_ns() and weft_wait_is_due(), or weft_wait_chosen() when no
+ * other target was in question, in the pick callbacks. Reads
  * are judged by reads; where there are none, by writes, then by what the module has measured, then by
  * what the target reports of its device.
  */
@@ -163,18 +164,24 @@ static __always_inline u64 weft_wait_ns(u32 cluster, u32 target, u32 op)
 	return ahead;	/* nothing is known: worth a try, the emptiest first */
 }
 
+static __always_inline void weft_wait_chosen(u32 cluster, u32 target)
+{
+	struct weft_wait_target *wait = weft_wait_find(cluster, target);
+
+	if (wait)
+		wait->passed = 0;
+}
+
 /*
  * Of two targets `chosen` is to be read from and `other` is not. True: read from `other` all the same, for it
  * has not been for so long that it may have changed.
  */
 static __always_inline bool weft_wait_is_due(u32 cluster, u32 chosen, u32 other)
 {
-	struct weft_wait_target *wait = weft_wait_find(cluster, chosen);
+	struct weft_wait_target *wait = weft_wait_find_or_create(cluster, other);
 	struct weft_target_stat stat = {};
 
-	if (wait)
-		wait->passed = 0;
-	wait = weft_wait_find_or_create(cluster, other);
+	weft_wait_chosen(cluster, chosen);
 	if (!wait || ++wait->passed < WAIT_PASSED_MAX)
 		return false;
 	if (bpf_ktime_get_ns() - wait->read.sampled_ns < WAIT_STALE_NS)
@@ -194,7 +201,7 @@ static __always_inline u64 weft_wait_of_grant(const struct weft_place *place, u3
 
 	if (weft_place_grant_at(place, index, &grant))
 		return WAIT_FOREVER;
-	for (i = 0; i < WEFT_COPIES_MAX && i < grant.nr_targets; i++) {
+	for (i = 0; weft_has_target(&grant, i); i++) {
 		u64 wait = weft_wait_ns(place->cluster, grant.targets[i], WEFT_OP_WRITE);
 
 		if (wait > longest)

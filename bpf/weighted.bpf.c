@@ -25,7 +25,7 @@ static __always_inline u32 weight_of_grant(const struct weft_place *place, u32 i
 
 	if (weft_place_grant_at(place, index, &grant))
 		return 0;
-	for (i = 0; i < WEFT_COPIES_MAX && i < grant.nr_targets; i++) {
+	for (i = 0; weft_has_target(&grant, i); i++) {
 		u32 one = weight(grant.targets[i]);
 
 		if (one < least)
@@ -34,11 +34,31 @@ static __always_inline u32 weight_of_grant(const struct weft_place *place, u32 i
 	return grant.nr_targets ? least : 0;
 }
 
+/*
+ * One of `nr` by chance, in proportion to their weights, whose sum is given. There are `max`; those from nr
+ * on are 0.
+ */
+static __always_inline u32 draw(const u32 *weights, u32 max, u32 nr, u64 sum)
+{
+	u64 left;
+	u32 i;
+
+	if (!sum)
+		return bpf_get_prandom_u32() % nr;
+	left = bpf_get_prandom_u32() % sum;
+	for (i = 0; i < max - 1; i++) {
+		if (left < weights[i])
+			break;
+		left -= weights[i];
+	}
+	return i;
+}
+
 SEC("struct_ops/pick_read")
 s32 BPF_PROG(pick_read, const struct weft_io *io)
 {
 	u32 targets[WEFT_COPIES_MAX], weights[WEFT_COPIES_MAX] = {};
-	u64 sum = 0, draw;
+	u64 sum = 0;
 	u32 i, nr = io->nr;
 
 	if (nr < 2 || nr > WEFT_COPIES_MAX)
@@ -48,22 +68,14 @@ s32 BPF_PROG(pick_read, const struct weft_io *io)
 		weights[i] = weight(targets[i]);
 		sum += weights[i];
 	}
-	if (!sum)
-		return bpf_get_prandom_u32() % nr;
-	draw = bpf_get_prandom_u32() % sum;
-	for (i = 0; i < WEFT_COPIES_MAX - 1; i++) {
-		if (draw < weights[i])
-			break;
-		draw -= weights[i];
-	}
-	return i;
+	return draw(weights, WEFT_COPIES_MAX, nr, sum);
 }
 
 SEC("struct_ops/pick_place")
 s32 BPF_PROG(pick_place, const struct weft_place *place)
 {
 	u32 weights[WEFT_PLACE_MAX] = {};
-	u64 sum = 0, draw;
+	u64 sum = 0;
 	u32 i, nr = place->nr;
 
 	if (nr < 2 || nr > WEFT_PLACE_MAX)
@@ -72,15 +84,7 @@ s32 BPF_PROG(pick_place, const struct weft_place *place)
 		weights[i] = weight_of_grant(place, i);
 		sum += weights[i];
 	}
-	if (!sum)
-		return bpf_get_prandom_u32() % nr;
-	draw = bpf_get_prandom_u32() % sum;
-	for (i = 0; i < WEFT_PLACE_MAX - 1; i++) {
-		if (draw < weights[i])
-			break;
-		draw -= weights[i];
-	}
-	return i;
+	return draw(weights, WEFT_PLACE_MAX, nr, sum);
 }
 
 SEC(".struct_ops.link")

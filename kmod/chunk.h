@@ -3,7 +3,7 @@
  * The chunk map: where the copies of each chunk are and which of them are in sync. Entries come
  * from the metadata server when they are first needed and stay until the pool disk is destroyed;
  * what is in them changes when a copy goes stale, the map is fetched again or the agent tells of a
- * change, and only to a higher version.
+ * change, and never to a lower version.
  *
  * Each entry also knows which copies hold acknowledged writes that have not been flushed
  * (`unflushed`) or are just being flushed (`flushing`), see unflushed.h. An entry with unflushed
@@ -25,7 +25,9 @@
 struct weft_pool;
 struct weft_target;
 
-#define WEFT_CHUNK_LOST	0	/* bit of weft_chunk_entry.flags: it has been logged as lost */
+/* Bits of weft_chunk_entry.flags */
+#define WEFT_CHUNK_LOST		0	/* it has been logged as lost */
+#define WEFT_CHUNK_DIFFERS	1	/* a write failed that some copies may have taken */
 
 /* The copies at one moment. */
 struct weft_chunk_map {

@@ -185,11 +185,11 @@ static int ioc_chunks(struct weft_agent *agent, void __user *arg)
 		ret = -ESHUTDOWN;
 	else if (pool)		/* without a mount no map is cached */
 		ret = weft_chunk_update(pool, chunks, args.count);
-	if (pool) {
-		/* a copy that is in sync again may serve what waits */
-		weft_pool_kick(pool);
+	if (pool)
 		weft_pool_leave(pool);
-	}
+	/* a copy that is in sync again may serve what waits */
+	if (!ret)
+		weft_channel_kick_pool(agent->channel);
 	kvfree(chunks);
 	return ret;
 }

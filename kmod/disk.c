@@ -262,7 +262,7 @@ void weft_pool_reborn(struct weft_pool *pool)
 
 void weft_pool_kick(struct weft_pool *pool)
 {
-	mod_delayed_work(weft_transfer_wq, &pool->retry_work, 0);
+	weft_transfer_retry_now(pool);
 	WRITE_ONCE(pool->kicks, pool->kicks + 1);
 	wake_up(&pool->flush_kick);
 }

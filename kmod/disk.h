@@ -35,8 +35,9 @@ struct weft_pool {
 	atomic_t users;			/* transfers, and ioctls by weft_pool_enter() */
 	wait_queue_head_t idle;		/* users became 0 */
 
-	spinlock_t waiting_lock;	/* waiting */
+	spinlock_t waiting_lock;	/* the next three */
 	struct list_head waiting;	/* transfers until retry_work runs */
+	unsigned long retry_at;		/* jiffies when it runs, if it is pending */
 	struct delayed_work retry_work;
 
 	spinlock_t flush_lock;		/* the next three */
@@ -67,7 +68,8 @@ void weft_disk_exit(void);
 
 /* transfer.c: READ and WRITE with data, within one chunk. */
 void weft_transfer_start(struct weft_pool *pool, struct bio *bio);
-void weft_transfer_retry(struct work_struct *work);
+/* What waits is tried again. Does not sleep. */
+void weft_transfer_retry_now(struct weft_pool *pool);
 
 int weft_transfer_init(void);
 void weft_transfer_exit(void);

@@ -159,6 +159,9 @@ static void read_result(struct weft_chunk_entry *entry, struct flush_result *res
 			entry->flushing.copies &= ~BIT(i);
 			continue;
 		}
+		/* a device tells of an error once: that it flushes again does not bring it back */
+		if (error != -EHOSTDOWN && error != -ECANCELED && error != -ESTALE)
+			entry->flushing.incarnations[i] = WEFT_INCARNATION_MIXED;
 		result->failed |= BIT(i);
 		result->unreachable |= error == -EHOSTDOWN;
 		result->canceled |= error == -ECANCELED;
@@ -202,9 +205,15 @@ static int keep_one(struct weft_pool *pool, struct weft_chunk_entry *entry,
 static int settle_chunk(struct weft_pool *pool, struct weft_chunk_entry *entry)
 {
 	struct flush_result result;
+	bool last = false;
 	int ret;
 
 	read_result(entry, &result);
+	if (!weft_chunk_in_sync(&result.map)) {
+		/* all copies were lost, and with them what nobody had flushed */
+		drop(entry);
+		return -EIO;
+	}
 	if (!result.failed)
 		return 0;
 	if (result.canceled) {
@@ -212,11 +221,22 @@ static int settle_chunk(struct weft_pool *pool, struct weft_chunk_entry *entry)
 		return -EIO;
 	}
 	ret = weft_chunk_mark_stale(pool, entry, &result.map, result.failed);
-	if (!ret) {
+	if (ret == -EBUSY) {
+		if (result.unreachable)
+			return -EAGAIN;
+		last = true;
+		ret = keep_one(pool, entry, &result);
+	}
+	if (ret == -ENOENT || (!ret && !last)) {
+		/* the copies are not read any more, or no file has the chunk any more */
 		drop(entry);
 		return 0;
 	}
-	if (ret != -EBUSY || result.unreachable || keep_one(pool, entry, &result))
+	if (ret == -ESTALE) {		/* the session has ended, and will not come back */
+		give_back(pool, entry);
+		return -EIO;
+	}
+	if (ret)
 		return -EAGAIN;
 	pr_err("weft: %s: the last copies (%#x) of chunk %llu failed a flush: writes that were acknowledged may be lost; look at the logs of its targets\n",
 	       pool->channel->cluster, result.failed, entry->index);

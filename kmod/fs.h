@@ -72,7 +72,7 @@ struct weft_space_class {
 struct weft_space {
 	spinlock_t lock;		/* all of this but chunks, and the windows of inodes */
 	struct weft_space_class classes[WEFT_COPIES_MAX];	/* [copies - 1] */
-	struct xarray chunks;		/* those granted in part: copies by index */
+	struct xarray chunks;		/* those granted since the mount: copies by index */
 	struct list_head windows;	/* weft_inode.window_link of inodes that have one */
 	u32 refill_blocks;		/* asked for at a time */
 	wait_queue_head_t wait;		/* a refill has ended */
@@ -132,7 +132,7 @@ enum weft_commit_state {
 struct weft_inode {
 	unsigned long flags;		/* WEFT_INODE_*, atomic bits */
 	struct timespec64 btime;	/* constant */
-	u32 copies;			/* of new data; under i_rwsem, read without */
+	u32 copies;			/* of new data; read and written without a lock */
 
 	struct mutex load_lock;		/* loading the extent map */
 	struct weft_extent_map extents;

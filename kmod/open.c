@@ -8,6 +8,7 @@
 #include "chunk.h"
 #include "disk.h"
 #include "open.h"
+#include "target.h"
 #include "transfer.h"
 
 static unsigned int chunk_idle_ms = 60000;
@@ -137,6 +138,8 @@ bool weft_open_enter(struct weft_transfer *t, bool wait)
 		entry->writers++;
 	}
 	if (!may && wait) {
+		/* a soft mount's grace is over when that of the call is */
+		weft_transfer_note_failure(t);
 		list_add_tail(&t->node, &entry->open_waiters);
 		if (entry->open == WEFT_OPEN_CLOSED)
 			start_opening(t->pool, entry);
@@ -174,6 +177,7 @@ static bool is_idle(const struct weft_chunk_entry *entry)
 {
 	lockdep_assert_held(&entry->lock);
 	return !entry->writers && !entry->unflushed.copies && !entry->flushing.copies &&
+		!test_bit(WEFT_CHUNK_DIFFERS, &entry->flags) &&
 		time_after_eq(jiffies, entry->idle_since + idle_time());
 }
 
@@ -244,6 +248,58 @@ static void close_work(struct work_struct *work)
 		queue_delayed_work(weft_transfer_wq, &pool->close_work, idle_time() / 2 + 1);
 	spin_unlock(&pool->open_lock);
 	memalloc_noio_restore(noio);
+}
+
+/* ---- the end of the session ---- */
+
+static u32 copies_up(const struct weft_chunk_map *map)
+{
+	u32 i, mask = 0;
+
+	for (i = 0; i < map->chunk.count; i++)
+		if (READ_ONCE(map->targets[i]->info.state) == WEFT_TARGET_UP)
+			mask |= BIT(i);
+	return mask;
+}
+
+/*
+ * One copy stays, the others are made equal to it. -EHOSTDOWN: none that could stay is in reach, and a
+ * stale one that is would be worth nothing.
+ */
+static int equalize(struct weft_pool *pool, struct weft_chunk_entry *entry)
+{
+	struct weft_chunk_map map;
+	u32 in_sync, good, others;
+
+	spin_lock(&entry->lock);
+	map = entry->map;
+	in_sync = weft_chunk_in_sync(&map);
+	good = in_sync & copies_up(&map) & ~weft_unflushed_lost(entry);
+	spin_unlock(&entry->lock);
+	if (!in_sync)
+		return 0;		/* there is nothing to make equal */
+	if (!good)
+		return -EHOSTDOWN;
+	others = weft_chunk_written_copies(&map) & ~BIT(__ffs(good));
+	return others ? weft_chunk_mark_stale(pool, entry, &map, others) : 0;
+}
+
+int weft_pool_equalize(struct weft_pool *pool)
+{
+	struct weft_chunk_entry *entry;
+	unsigned long index;
+	int error = 0, ret;
+
+	xa_for_each(&pool->chunks, index, entry) {
+		if (!test_bit(WEFT_CHUNK_DIFFERS, &entry->flags))
+			continue;
+		ret = equalize(pool, entry);
+		if (!ret || ret == -ENOENT)	/* no file has it any more */
+			clear_bit(WEFT_CHUNK_DIFFERS, &entry->flags);
+		else
+			error = error ?: ret;
+	}
+	return error;
 }
 
 /* ---- making and freeing ---- */

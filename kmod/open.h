@@ -11,6 +11,10 @@
  * One worker of a pool opens, one closes, each many chunks in one call. A write that waits belongs
  * to the chunk's open_waiters; the worker passes it on. What is closed here may be open at the
  * server, never the other way round.
+ *
+ * A chunk whose copies a failed write may have left different (WEFT_CHUNK_DIFFERS) is not closed: a
+ * session that the server ends makes it equal. One that is ended by UNMOUNT does not, so
+ * weft_pool_equalize() comes before.
  */
 #ifndef _WEFT_OPEN_H
 #define _WEFT_OPEN_H

@@ -40,6 +40,12 @@ int weft_pool_granted(struct weft_pool *pool, u64 block, u32 closes);
 /* Target ids of the in-sync copies under `block`; how many, 0: not cached. Does not sleep. */
 u32 weft_pool_targets(struct weft_pool *pool, u64 block, u32 targets[WEFT_COPIES_MAX]);
 
+/*
+ * Before UNMOUNT, when nothing is written any more: has the server make copies equal that failed
+ * writes may have left different. An error: it could not be told of all. May sleep.
+ */
+int weft_pool_equalize(struct weft_pool *pool);
+
 /* Make everything acknowledged before durable on all targets. May sleep. */
 int weft_pool_flush(struct weft_pool *pool);
 

@@ -42,7 +42,11 @@ static u64 class_blocks(const struct weft_space_class *class)
 	return class->grants.blocks + class->window_blocks;
 }
 
-/* The chunk of a grant is known to belong to a class as long as this client has any of it. */
+/*
+ * Which class a chunk belongs to is kept until unmount: the blocks of a grant that are in files come
+ * back as long as they are not committed, and nobody counts those. A chunk that was emptied and is
+ * granted anew, perhaps in another class, replaces what was known.
+ */
 static void note_class(struct weft_fs *fs, u64 pool_block, u32 copies)
 {
 	u64 chunk = pool_block >> ilog2(fs->chunk_blocks);
@@ -314,12 +318,14 @@ static u32 take_others(struct weft_space_class *class, struct weft_range *ranges
 static int release_others(struct weft_space_class *class, struct weft_range *ranges)
 {
 	u32 i, count = take_others(class, ranges);
+	bool in_doubt;
 	int error;
 
 	if (!count)
 		return -ENOSPC;
-	error = weft_upcall_release(class->fs, ranges, count);
-	if (error)
+	error = weft_upcall_release(class->fs, ranges, count, &in_doubt);
+	/* in doubt they may be another client's or file's by now: the session's end frees them */
+	if (error && !in_doubt)
 		for (i = 0; i < count; i++)
 			weft_space_give(class->fs, ranges[i].pool_block, ranges[i].blocks);
 	return error;
@@ -394,9 +400,10 @@ void weft_space_init(struct weft_fs *fs)
 /* The server takes the grants back when the session ends. */
 void weft_space_exit(struct weft_fs *fs)
 {
-	for (u32 copies = 1; copies <= WEFT_COPIES_MAX; copies++) {
+	/* a refill looks at the grants of all classes */
+	for (u32 copies = 1; copies <= WEFT_COPIES_MAX; copies++)
 		cancel_work_sync(&class_of(fs, copies)->refill);
+	for (u32 copies = 1; copies <= WEFT_COPIES_MAX; copies++)
 		weft_grants_free(&class_of(fs, copies)->grants);
-	}
 	xa_destroy(&fs->space.chunks);
 }

@@ -27,9 +27,12 @@ static void weft_put_super(struct super_block *sb)
 	weft_orphan_drain(fs);
 	weft_orphan_exit(fs);
 	weft_space_exit(fs);
-	error = weft_upcall_unmount(fs);
+	/* a session that ends otherwise has its open chunks made equal by the server */
+	error = weft_pool_equalize(fs->pool);
+	if (!error)
+		error = weft_upcall_unmount(fs);
 	if (error)
-		pr_warn("weft: cluster %s: unmounted, but the metadata server was not told (error %d); it ends the session when the lease runs out\n",
+		pr_warn("weft: cluster %s: unmounted, but the metadata server was not told (error %d); it ends the session when weftd is stopped and the lease has run out\n",
 			fs->cluster, error);
 	weft_pool_destroy(fs->pool);
 	weft_channel_release(fs->channel);

@@ -202,6 +202,8 @@ u32 weft_target_report_age_ms(const struct weft_target *target)
 {
 	u64 since_ms = div_u64(ktime_get_ns() - READ_ONCE(target->info_ns), NSEC_PER_MSEC);
 
+	if (!(READ_ONCE(target->info.flags) & WEFT_TARGET_REPORTED))
+		return 0;
 	return min_t(u64, READ_ONCE(target->info.report_age_ms) + since_ms, U32_MAX);
 }
 

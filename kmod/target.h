@@ -58,7 +58,7 @@ void weft_target_end(struct weft_target *target, struct weft_channel *ch, u32 op
 		     int error, u64 latency_ns);
 /* As the agent said last; 0: it has had no connection yet. */
 u64 weft_target_incarnation(const struct weft_target *target);
-/* Of what the target reported of itself, now. */
+/* Of what the target reported of itself, now; 0 before it has. */
 u32 weft_target_report_age_ms(const struct weft_target *target);
 void weft_target_fill_stat(struct weft_target *target, struct weft_target_stat *stat);
 

@@ -6,6 +6,8 @@
  *
  *   some copies failed    they are marked stale at the metadata server first, then it looks again;
  *   all copies failed     it waits for a target to come back and sends the data again to all;
+ *   a target was started  it may have taken the write after that, which its incarnation of before
+ *   anew meanwhile        would deny: it sends again to all, unless the write was durable (FUA);
  *   the map has changed   a copy came into it that was not written, it sends again to all;
  *   a target answered     the map is fetched again, then it sends again to all. The target knows a
  *   -ESTALE               higher version of the chunk, or a later session: then it is in vain and
@@ -53,6 +55,8 @@ static void transfer_end(struct weft_transfer *t, int error)
 	struct bio *bio = t->bio;
 
 	weft_transfer_put_slot(t);
+	if (error && t->entered && t->start_ns && t->map.chunk.count > 1)
+		set_bit(WEFT_CHUNK_DIFFERS, &t->chunk->flags);
 	weft_open_leave(t);
 	mempool_free(t, &pool->transfers);
 	if (error == -EAGAIN) {
@@ -73,9 +77,38 @@ static void transfer_queue(struct weft_transfer *t, enum weft_transfer_next next
 	queue_work(weft_transfer_wq, &t->work);
 }
 
+/* All copies get another chance. */
+static void transfer_retry_all(struct weft_transfer *t)
+{
+	t->tried_count = 0;
+	t->unreachable = false;
+}
+
 static unsigned long retry_delay(const struct weft_transfer *t)
 {
 	return msecs_to_jiffies(min(RETRY_MIN_MS << min(t->waits, 10U), RETRY_MAX_MS));
+}
+
+/* retry_work runs at the earliest time that any of those who wait asked for. */
+static void retry_by(struct weft_pool *pool, unsigned long delay)
+{
+	unsigned long at = jiffies + delay;
+
+	lockdep_assert_held(&pool->waiting_lock);
+	if (queue_delayed_work(weft_transfer_wq, &pool->retry_work, delay)) {
+		pool->retry_at = at;
+	} else if (time_before(at, pool->retry_at)) {
+		pool->retry_at = at;
+		mod_delayed_work(weft_transfer_wq, &pool->retry_work, delay);
+	}
+}
+
+void weft_transfer_retry_now(struct weft_pool *pool)
+{
+	spin_lock(&pool->waiting_lock);
+	pool->retry_at = jiffies;
+	mod_delayed_work(weft_transfer_wq, &pool->retry_work, 0);
+	spin_unlock(&pool->waiting_lock);
 }
 
 /* Until a target or the agent comes back, or the time is up to look again by itself. */
@@ -86,8 +119,7 @@ static void transfer_wait(struct weft_transfer *t, enum weft_transfer_next next)
 
 	weft_transfer_put_slot(t);
 	t->next = next;
-	if (!t->waits)
-		t->failed_at = jiffies;
+	weft_transfer_note_failure(t);
 	if (!weft_channel_may_retry(pool->channel, t->failed_at)) {
 		transfer_end(t, -EIO);
 		return;
@@ -96,11 +128,11 @@ static void transfer_wait(struct weft_transfer *t, enum weft_transfer_next next)
 	t->waits++;
 	spin_lock(&pool->waiting_lock);
 	list_add_tail(&t->node, &pool->waiting);
-	queue_delayed_work(weft_transfer_wq, &pool->retry_work, delay);
+	retry_by(pool, delay);
 	spin_unlock(&pool->waiting_lock);
 }
 
-void weft_transfer_retry(struct work_struct *work)
+static void transfer_retry(struct work_struct *work)
 {
 	struct weft_pool *pool = container_of(to_delayed_work(work), struct weft_pool, retry_work);
 	struct weft_transfer *t, *next;
@@ -161,7 +193,7 @@ static void read_failed(struct weft_transfer *t, u32 copy)
 	t->unreachable |= error == -EHOSTDOWN;
 	t->damaged |= error == -EBADMSG;
 	if (t->tried_count == WEFT_CHUNK_COPIES_MAX) {	/* the map changes all the time */
-		t->tried_count = 0;
+		transfer_retry_all(t);
 		transfer_wait(t, WEFT_TRANSFER_SEND);
 		return;
 	}
@@ -180,6 +212,19 @@ static bool transfer_written(struct weft_transfer *t, u32 ok)
 	return weft_chunk_written(t->pool, t->chunk, &t->map, ok, durable ? NULL : t->incarnations);
 }
 
+/* A copy may have taken it in a later incarnation than the one that is noted. */
+static bool write_is_doubtful(const struct weft_transfer *t, u32 ok)
+{
+	u32 i;
+
+	if (t->bio->bi_opf & REQ_FUA)	/* durable, whichever it was */
+		return false;
+	for (i = 0; i < t->map.chunk.count; i++)
+		if (ok & BIT(i) && weft_transfer_is_doubtful(t, i))
+			return true;
+	return false;
+}
+
 static void write_answered(struct weft_transfer *t)
 {
 	u32 i, ok = 0, failed = 0;
@@ -195,7 +240,9 @@ static void write_answered(struct weft_transfer *t)
 		stale |= t->results[i] == -ESTALE;
 		canceled |= t->results[i] == -ECANCELED;
 	}
-	if (ok && transfer_written(t, ok)) {
+	if (!canceled && write_is_doubtful(t, ok)) {
+		transfer_queue(t, WEFT_TRANSFER_SEND);
+	} else if (ok && transfer_written(t, ok)) {
 		transfer_end(t, 0);
 	} else if (canceled) {
 		transfer_end(t, -EIO);
@@ -236,8 +283,7 @@ void weft_transfer_answered(struct weft_transfer *t)
 		transfer_end(t, 0);
 		return;
 	}
-	t->tried_count = 0;
-	t->unreachable = false;
+	transfer_retry_all(t);
 	transfer_queue(t, WEFT_TRANSFER_SEND);
 }
 
@@ -271,8 +317,7 @@ static int transfer_send(struct weft_transfer *t, enum weft_wait wait)
 		return transfer_lost(t, wait);
 	if (t->damaged && !t->by_block && t->length > WEFT_BLOCK_BYTES) {
 		t->by_block = true;
-		t->tried_count = 0;
-		t->unreachable = false;
+		transfer_retry_all(t);
 		transfer_queue(t, WEFT_TRANSFER_SEND);
 		return 0;
 	}
@@ -280,20 +325,22 @@ static int transfer_send(struct weft_transfer *t, enum weft_wait wait)
 		return -EIO;
 	if (wait == WEFT_WAIT_NONE)
 		return -EAGAIN;
-	t->tried_count = 0;
-	t->unreachable = false;
+	transfer_retry_all(t);
 	transfer_wait(t, WEFT_TRANSFER_SEND);
 	return 0;
 }
 
 void weft_transfer_opened(struct weft_transfer *t, int error)
 {
-	if (!error)
+	if (!error) {
+		if (!t->waits)
+			t->failed_at = 0;
 		transfer_queue(t, WEFT_TRANSFER_SEND);
-	else if (error == -ENOENT || error == -ESTALE)	/* no such chunk; the session has ended */
+	} else if (error == -ENOENT || error == -ESTALE) {	/* no such chunk; the session has ended */
 		transfer_end(t, -EIO);
-	else
+	} else {
 		transfer_wait(t, WEFT_TRANSFER_SEND);
+	}
 }
 
 static void transfer_mark_stale(struct weft_transfer *t)
@@ -314,7 +361,7 @@ static void transfer_mark_stale(struct weft_transfer *t)
 		transfer_end(t, -EIO);	/* the session has ended */
 	else if (ret)
 		transfer_wait(t, WEFT_TRANSFER_MARK_STALE);
-	else if (transfer_written(t, ok))
+	else if (!write_is_doubtful(t, ok) && transfer_written(t, ok))
 		transfer_end(t, 0);
 	else
 		transfer_queue(t, WEFT_TRANSFER_SEND);
@@ -398,7 +445,7 @@ int weft_transfer_init_pool(struct weft_pool *pool)
 	init_waitqueue_head(&pool->idle);
 	spin_lock_init(&pool->waiting_lock);
 	INIT_LIST_HEAD(&pool->waiting);
-	INIT_DELAYED_WORK(&pool->retry_work, weft_transfer_retry);
+	INIT_DELAYED_WORK(&pool->retry_work, transfer_retry);
 	return mempool_init_slab_pool(&pool->transfers, TRANSFERS_RESERVED, transfer_cache);
 }
 

@@ -8,6 +8,7 @@
 #define _WEFT_TRANSFER_H
 
 #include <linux/bio.h>
+#include <linux/jiffies.h>
 #include <linux/workqueue.h>
 
 #include "chunk.h"
@@ -31,7 +32,7 @@ struct weft_transfer {
 	/* since it was sent last */
 	struct weft_chunk_map map;
 	struct weft_slot *slot;		/* NULL while it waits */
-	u64 start_ns;
+	u64 start_ns;			/* 0: it has not been sent yet */
 	u32 sent;			/* bit i: to copy i of map */
 	atomic_t pending;		/* answers that are missing */
 	int results[WEFT_CHUNK_COPIES_MAX];	/* 0 or -errno */
@@ -48,7 +49,7 @@ struct weft_transfer {
 	bool lost;			/* no copy is in sync; the map has been fetched for that */
 	u32 stale_tries;
 	u32 waits;
-	unsigned long failed_at;	/* jiffies, when waits is not 0 */
+	unsigned long failed_at;	/* jiffies, since when it waits to be tried again; 0: it does not */
 
 	enum weft_transfer_next next;	/* what the work does */
 	struct work_struct work;
@@ -58,6 +59,13 @@ struct weft_transfer {
 static inline bool weft_transfer_is_write(const struct weft_transfer *t)
 {
 	return t->op == WEFT_OP_WRITE;
+}
+
+/* From the first time on that it cannot go on. */
+static inline void weft_transfer_note_failure(struct weft_transfer *t)
+{
+	if (!t->failed_at)
+		t->failed_at = jiffies | 1;
 }
 
 /* What is sent at once: all of the bio, unless it is read by blocks. */
@@ -76,7 +84,10 @@ bool weft_transfer_choose(struct weft_transfer *t);
  */
 int weft_transfer_send(struct weft_transfer *t, enum weft_wait wait);
 void weft_transfer_put_slot(struct weft_transfer *t);
-/* READ: the target of the copy was started anew meanwhile, and may have lost what was read. */
+/*
+ * The target of the copy was started anew since it was sent: what was read may be lost, and what was
+ * written may have been so before or after.
+ */
 bool weft_transfer_is_doubtful(const struct weft_transfer *t, u32 copy);
 /* The data of a READ into its bio, behind what is done. */
 void weft_transfer_copy_out(struct weft_transfer *t);

@@ -72,7 +72,7 @@ u32 weft_unflushed_lost(const struct weft_chunk_entry *entry)
 	return lost_of(entry, &entry->unflushed) | lost_of(entry, &entry->flushing);
 }
 
-static void settle_chunk(struct weft_pool *pool, struct weft_chunk_entry *entry)
+static void settle_lost(struct weft_pool *pool, struct weft_chunk_entry *entry)
 {
 	struct weft_chunk_map map;
 	u32 lost;
@@ -99,7 +99,7 @@ void weft_unflushed_work(struct work_struct *work)
 	unsigned long index;
 
 	xa_for_each(&pool->chunks, index, entry) {
-		settle_chunk(pool, entry);
+		settle_lost(pool, entry);
 		cond_resched();
 	}
 	memalloc_noio_restore(noio);

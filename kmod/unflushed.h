@@ -5,8 +5,9 @@
  * be read, and a FLUSH that succeeds there says nothing of it.
  *
  * The incarnation of a write is the one that was known when it was sent. It may have been executed
- * in a later one, never in an earlier one, so a copy may be given up without need, but not be
- * trusted wrongly. 0: none was known; then it was the first one.
+ * in a later one, never in an earlier one; when that is known by the time it is answered it is sent
+ * again. So a copy may be given up without need, but not be trusted wrongly. 0: none was known;
+ * then it was the first one.
  */
 #ifndef _WEFT_UNFLUSHED_H
 #define _WEFT_UNFLUSHED_H

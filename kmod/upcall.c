@@ -162,12 +162,14 @@ int weft_upcall_grant(struct weft_fs *fs, u32 copies, u64 blocks, struct weft_ra
 	return 0;
 }
 
-int weft_upcall_release(struct weft_fs *fs, const struct weft_range *ranges, u32 count)
+int weft_upcall_release(struct weft_fs *fs, const struct weft_range *ranges, u32 count,
+			bool *in_doubt)
 {
 	struct weft_ranges *req;
 	struct weft_call call;
 	int error;
 
+	*in_doubt = false;
 	error = weft_upcall_begin(fs, &call, WEFT_META_RELEASE, fs->root_ino, WEFT_CALL_CHANGES);
 	if (error)
 		return error;
@@ -178,5 +180,6 @@ int weft_upcall_release(struct weft_fs *fs, const struct weft_range *ranges, u32
 					weft_upcall_send(fs, &call, struct_size(req, ranges, count)),
 					0);
 	weft_call_end(&call);
+	*in_doubt = error;
 	return error;
 }

@@ -26,7 +26,9 @@ int weft_upcall_statfs(struct weft_fs *fs, struct weft_statfs_rep *rep);
 /* In chunks of so many copies. Sets *count to the ranges granted, 1 .. max. */
 int weft_upcall_grant(struct weft_fs *fs, u32 copies, u64 blocks, struct weft_range *ranges,
 		      u32 max, u32 *count);
-int weft_upcall_release(struct weft_fs *fs, const struct weft_range *ranges, u32 count);
+/* *in_doubt: it failed, but the server may have executed it. */
+int weft_upcall_release(struct weft_fs *fs, const struct weft_range *ranges, u32 count,
+			bool *in_doubt);
 
 /* upcall_attr.c */
 int weft_upcall_check_attr(struct weft_fs *fs, u32 op, const struct weft_attr *attr);

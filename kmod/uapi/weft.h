@@ -51,8 +51,8 @@
  *
  * Incarnations: a target names itself by a number that changes when writes which it acknowledged and
  * which were not flushed may be lost (its host was started anew). A FLUSH carries the incarnation
- * that the kernel's writes were made under; the agent completes it with -ESTALE when the target
- * has another one.
+ * that the kernel knows (0: none yet); the agent completes it with -ESTALE when the target has another
+ * one. Whether the writes were made under it is the kernel's to know.
  *
  * Open chunks: before the kernel writes to a chunk of several copies it has opened it (a GRANT opens its
  * chunks, OPEN_CHUNKS any). When a client dies, the copies of its open chunks are made equal.
@@ -220,7 +220,7 @@ struct weft_sqe {
 	__u32 chunk_version;		/* checked by the target */
 	__u32 meta_slot;		/* 0 .. WEFT_META_SLOTS - 1 */
 	__u64 meta_seq;			/* 0: an operation that changes nothing and needs no slot */
-	__u64 incarnation;		/* FLUSH: of the target, that it must have; others: 0 */
+	__u64 incarnation;		/* FLUSH: that the target must have, 0: any; others: 0 */
 };
 
 struct weft_cqe {
@@ -302,7 +302,10 @@ struct weft_mount_rep {
 	struct weft_attr root;
 };
 
-/* UNMOUNT: nothing in, nothing out. Ends the session: frees its grants and orphans. */
+/*
+ * UNMOUNT: nothing in, nothing out. Ends the session: frees its grants and orphans, closes its chunks as
+ * they are.
+ */
 
 struct weft_statfs_rep {
 	__u64 blocks;

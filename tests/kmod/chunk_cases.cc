@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: MIT
+#include <sys/uio.h>
+
 #include <atomic>
 #include <thread>
 
@@ -195,6 +197,9 @@ void LostChunk() {
   gone.count = 0;
   std::memset(gone.copies, 0, sizeof(gone.copies));
   CHECK_EQ(m.Push(gone), 0);
+  CHECK_EQ(fsync(m.fd()), -1);  // what was acknowledged and not flushed went with them
+  CHECK_EQ(errno, EIO);
+  CHECK_EQ(fsync(m.fd()), 0);
   CHECK(!m.Reads(0, 4096, 4));
   CHECK_EQ(errno, EIO);
   CHECK(!m.Write(0, 4096, 5));
@@ -274,6 +279,83 @@ void LastCopyLosesWrites() {
   CHECK_EQ(fsync(m.fd()), 0);
 }
 
+// Its file was deleted by now: there is nobody left to miss it.
+void FlushOfDeletedChunk() {
+  Mounted m;
+  CHECK(m.Write(0, 4096, 1));
+  CHECK(m.Write(kChunkBytes, 4096, 2));
+  m.world()->chunks[0].deleted = true;
+  m.world()->targets[1].flush_error = EIO;
+  CHECK_EQ(fsync(m.fd()), 0);
+  CHECK_EQ(m.world()->marked_stale, 1u);  // that of the other one
+  m.world()->targets[1].flush_error = 0;
+  CHECK_EQ(fsync(m.fd()), 0);
+}
+
+void FlushWithoutSession() {
+  Mounted m;
+  CHECK(m.Write(0, 4096, 1));
+  m.world()->session_ended = true;
+  for (int i = 0; i < 2; ++i) {
+    CHECK_EQ(fsync(m.fd()), -1);
+    CHECK_EQ(errno, EIO);
+  }
+  CHECK_EQ(m.world()->marked_stale, 0u);
+}
+
+// A device tells of an error once. That the next flush succeeds does not bring the data back.
+void FlushErrorIsToldOnce() {
+  Mounted m;
+  CHECK(m.Write(0, 4096, 1));
+  m.world()->targets[0].flush_error = EIO;
+  m.world()->targets[1].flush_error = EHOSTDOWN;
+  std::atomic<bool> synced = false;
+  std::thread flusher([&] { synced = fsync(m.fd()) == 0; });
+  CHECK(Eventually([&] { return m.world()->targets[0].flushes == 1 && m.world()->targets[1].flushes == 1; }));
+  m.world()->targets[0].flush_error = 0;
+  CHECK(Eventually([&] { return m.world()->targets[0].flushes > 1; }));
+  usleep(100000);
+  CHECK(!synced);
+  m.world()->targets[1].flush_error = 0;
+  m.TellTargets();
+  flusher.join();
+  CHECK(synced);
+  CHECK_EQ(m.world()->chunks[0].states[0], static_cast<uint32_t>(WEFT_COPY_STALE));
+  CHECK_EQ(m.world()->chunks[0].states[1], static_cast<uint32_t>(WEFT_COPY_IN_SYNC));
+}
+
+// A write that the agent sends again may be executed in a later incarnation than it was sent for.
+void WriteMeetsAnotherIncarnation() {
+  Mounted m;
+  m.world()->targets[1].write_error = EIO;
+  CHECK(m.Write(0, 4096, 1));  // leaves one copy
+  CHECK_EQ(fsync(m.fd()), 0);
+  m.world()->targets[1].write_error = 0;
+  m.world()->hold_blocks = true;
+  std::thread writer([&] { CHECK(m.Write(0, 4096, 2)); });
+  CHECK(Eventually([&] { return m.world()->held == 1; }));
+  LosePower(&m, 0);
+  Reconnect(&m, 0);
+  m.world()->hold_blocks = false;
+  writer.join();
+  CHECK_EQ(fsync(m.fd()), 0);
+
+  m.world()->hold_blocks = true;
+  uint64_t writes = m.world()->targets[0].writes;
+  std::thread durable([&] {
+    Buffer data = Pattern(4096, 3);
+    iovec piece{data.get(), 4096};
+    CHECK_EQ(pwritev2(m.fd(), &piece, 1, 0, RWF_DSYNC), 4096);
+  });
+  CHECK(Eventually([&] { return m.world()->held == 1; }));
+  LosePower(&m, 0);
+  Reconnect(&m, 0);
+  m.world()->hold_blocks = false;
+  durable.join();
+  if (m.world()->targets[0].fua_writes) CHECK_EQ(m.world()->targets[0].writes, writes + 1);  // is so already
+  CHECK(m.Holds(0, 0, 4096, 3));
+}
+
 // What was read while the target was started anew may be what it had before: it is read again.
 void ReadMeetsAnotherIncarnation() {
   Mounted m;
@@ -340,6 +422,10 @@ std::vector<Case> ChunkCases() {
           {"lost_writes_are_marked_at_once", LostWritesAreMarkedAtOnce},
           {"flush_meets_another_incarnation", FlushMeetsAnotherIncarnation},
           {"last_copy_loses_writes", LastCopyLosesWrites},
+          {"flush_of_deleted_chunk", FlushOfDeletedChunk},
+          {"flush_without_session", FlushWithoutSession},
+          {"flush_error_is_told_once", FlushErrorIsToldOnce},
+          {"write_meets_another_incarnation", WriteMeetsAnotherIncarnation},
           {"read_meets_another_incarnation", ReadMeetsAnotherIncarnation},
           {"agent_restart_is_no_loss", AgentRestartIsNoLoss},
           {"first_incarnation", FirstIncarnation}};

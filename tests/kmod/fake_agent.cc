@@ -216,6 +216,7 @@ int32_t Agent::Block(const weft_sqe& sqe) {
   Target& target = world_->targets[sqe.target - 1];
   if (sqe.op == WEFT_OP_FLUSH) {
     target.flushes++;
+    if (world_->session_ended) return -ESTALE;
     if (sqe.incarnation && sqe.incarnation != target.incarnation) return -ESTALE;
     return -target.flush_error;
   }
@@ -281,6 +282,7 @@ int32_t Agent::MarkStale(const weft_mark_stale_req& request, char* reply) {
     return -EINVAL;
   }
   Chunk& chunk = world_->chunks[request.index];
+  if (chunk.deleted) return -ENOENT;
   if (request.version != chunk.version) return -ESTALE;
   bool left = false;
   for (uint32_t i = 0; i < chunk.copies; ++i) {
@@ -327,7 +329,12 @@ int32_t Agent::Commit(const weft_commit_req& request) {
     auto* file = reinterpret_cast<const weft_commit*>(at);
     auto* extents = reinterpret_cast<const weft_extent*>(file + 1);
     for (uint32_t j = 0; j < file->extents; ++j) {
-      world_->committed[file->ino] |= 1ull << extents[j].pool_block / kChunkBlocks;
+      const weft_extent& extent = extents[j];
+      world_->committed[file->ino] |= 1ull << extent.pool_block / kChunkBlocks;
+      for (uint64_t block = extent.pool_block; block < extent.pool_block + extent.blocks; ++block) {
+        const Chunk& chunk = world_->chunks[block / kChunkBlocks];
+        if (file->ino != kFileIno && !chunk.granted[block % kChunkBlocks]) world_->violations++;
+      }
     }
     at = reinterpret_cast<const char*>(extents + file->extents);
   }
@@ -365,7 +372,7 @@ int32_t Agent::Release(const weft_ranges& request) {
     }
     world_->released++;
   }
-  return 0;
+  return -world_->release_error;
 }
 
 int32_t Agent::Meta(const weft_sqe& sqe) {
@@ -374,6 +381,7 @@ int32_t Agent::Meta(const weft_sqe& sqe) {
   const void* args = request + 1;
   world_->calls++;
   if (request->length != sqe.length || request->reserved) world_->violations++;
+  if (world_->session_ended && request->op != WEFT_META_UNMOUNT) return -ESTALE;
   switch (request->op) {
     case WEFT_META_MOUNT: {
       weft_mount_rep mount{};

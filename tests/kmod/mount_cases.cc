@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
@@ -221,6 +222,32 @@ void SoftFailsAfterGrace() {
   CHECK(m.Reads(0, 4096, 5));
 }
 
+// One that has waited for long does not make another one wait as long.
+void WaitsOfTheirOwn() {
+  Mounted m;
+  CHECK(m.Write(0, 4096, 1));
+  m.world()->targets[0].write_error = EHOSTDOWN;
+  m.world()->targets[1].write_error = EHOSTDOWN;
+  uint64_t before = m.world()->targets[0].writes;
+  std::thread writer([&] { CHECK(m.Write(0, 4096, 2)); });
+  // 50, 100, ... 1600 ms have passed, the next time is in two seconds
+  CHECK(Eventually([&] { return m.world()->targets[0].writes == before + 7; }));
+  m.world()->targets[0].read_error = EHOSTDOWN;
+  m.world()->targets[1].read_error = EHOSTDOWN;
+  std::chrono::duration<double> took{};
+  std::thread reader([&] {
+    auto start = std::chrono::steady_clock::now();
+    CHECK(m.Reads(0, 4096, 1));
+    took = std::chrono::steady_clock::now() - start;
+  });
+  CHECK(Eventually([&] { return m.world()->targets[0].reads > 0 && m.world()->targets[1].reads > 0; }));
+  for (int i : {0, 1}) m.world()->targets[i].read_error = 0;
+  reader.join();
+  CHECK(took.count() < 1);
+  for (int i : {0, 1}) m.world()->targets[i].write_error = 0;
+  writer.join();
+}
+
 // umount -f with nobody to serve: what waits fails, and nothing is left behind.
 void ForcedUnmount() {
   Mounted m;
@@ -323,6 +350,7 @@ std::vector<Case> MountCases() {
           {"write_failover", WriteFailover},
           {"map_is_old", MapIsOld},
           {"soft_fails_after_grace", SoftFailsAfterGrace},
+          {"waits_of_their_own", WaitsOfTheirOwn},
           {"forced_unmount", ForcedUnmount},
           {"killed_calls", KilledCalls},
           {"stress", Stress}};

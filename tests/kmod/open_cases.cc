@@ -5,6 +5,7 @@
 #include <sys/uio.h>
 
 #include <atomic>
+#include <chrono>
 #include <thread>
 
 #include "tests/kmod/mounted.h"
@@ -104,7 +105,6 @@ void WriteMeetsClose() {
   Mounted m;
   CHECK(m.Write(0, 4096, 1));
   m.world()->hold_meta = true;
-  int sync = open(Mounted::Path().c_str(), O_RDWR | O_DIRECT | O_DSYNC | O_CLOEXEC);
   std::thread flusher([&] { CHECK_EQ(fdatasync(m.fd()), 0); });
   CHECK(Eventually([&] { return m.world()->held > 0; }));  // CLOSE, once it is flushed
   std::atomic<bool> wrote = false;
@@ -114,10 +114,44 @@ void WriteMeetsClose() {
   m.world()->hold_meta = false;
   writer.join();
   flusher.join();
-  close(sync);
   CHECK(wrote);
   CHECK_EQ(m.world()->closed, 1u);
   CHECK_EQ(m.world()->opened, 2u);
+}
+
+// A write that failed may have reached some copies and not others: CLOSE would say that they are equal.
+void FailedWriteKeepsItOpen() {
+  World* world = nullptr;
+  {
+    Idle idle(200);
+    Mounted m("soft,grace=1");
+    world = m.world();
+    CHECK(m.Write(0, 4096, 1));
+    CHECK(m.Write(kChunkBytes, 4096, 2));
+    CHECK_EQ(fsync(m.fd()), 0);
+    for (int i : {0, 1}) world->targets[i].write_error = EHOSTDOWN;
+    CHECK(!m.Write(0, 4096, 3));
+    CHECK_EQ(errno, EIO);
+    for (int i : {0, 1}) world->targets[i].write_error = 0;
+    CHECK(Eventually([&] { return world->closed == 1; }));
+    usleep(600000);
+    CHECK_EQ(world->closed, 1u);
+    CHECK_EQ(world->marked_stale, 0u);
+  }
+  CHECK_EQ(world->unmounts, 1u);
+  CHECK_EQ(world->marked_stale, 1u);  // unmounting ends the session as one that left nothing to do
+  CHECK(world->chunks[0].states[0] != world->chunks[0].states[1]);
+}
+
+// The time that a write waits for its chunk to be opened counts.
+void SoftFailsWhileOpening() {
+  Mounted m("soft,grace=2");
+  m.KillAgent();
+  auto start = std::chrono::steady_clock::now();
+  CHECK(!m.Write(0, 4096, 1));
+  std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
+  CHECK_EQ(errno, EIO);
+  CHECK(took.count() < 3.5);
 }
 
 void OpensAndClosesUnderLoad() {
@@ -150,6 +184,8 @@ std::vector<Case> OpenCases() {
           {"writes_wait_for_it", WritesWaitForIt},
           {"idle_chunks_are_closed", IdleChunksAreClosed},
           {"write_meets_close", WriteMeetsClose},
+          {"failed_write_keeps_it_open", FailedWriteKeepsItOpen},
+          {"soft_fails_while_opening", SoftFailsWhileOpening},
           {"opens_and_closes_under_load", OpensAndClosesUnderLoad}};
 }
 

@@ -63,6 +63,22 @@ void FullByClass() {
   CHECK_EQ(fsync(two.fd()), 0);
 }
 
+// RELEASE was executed although it failed: what it named belongs to the server.
+void ReleaseInDoubt() {
+  Mounted m;
+  OpenFile two("two"), one("one");
+  CHECK(two.Write(0, 4096));
+  m.world()->release_error = EIO;
+  uint64_t written = 0;
+  while (written <= kFileBytes && one.Write(written, 65536)) written += 65536;
+  CHECK_EQ(errno, ENOSPC);
+  CHECK(m.world()->released > 0);
+  uint64_t granted = m.world()->granted[0];
+  CHECK(two.Write(4096, 65536));
+  CHECK(m.world()->granted[0] > granted);
+  CHECK_EQ(fsync(two.fd()), 0);  // the agent looks whether it was granted
+}
+
 int CopiesOf(int fd) {
   uint32_t copies = 0;
   CHECK_EQ(ioctl(fd, WEFT_IOC_GET_COPIES, &copies), 0);
@@ -109,7 +125,10 @@ void Copies() {
 }  // namespace
 
 std::vector<Case> SpaceCases() {
-  return {{"grants_by_class", GrantsByClass}, {"full_by_class", FullByClass}, {"copies", Copies}};
+  return {{"grants_by_class", GrantsByClass},
+          {"full_by_class", FullByClass},
+          {"release_in_doubt", ReleaseInDoubt},
+          {"copies", Copies}};
 }
 
 }  // namespace weft::kmod_test

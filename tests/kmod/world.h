@@ -52,14 +52,17 @@ struct Chunk {
   std::atomic<uint32_t> copies{2};  // on the first targets
   std::atomic<uint32_t> states[kTargets] = {WEFT_COPY_IN_SYNC, WEFT_COPY_IN_SYNC, WEFT_COPY_STALE};
   std::atomic<bool> open;
+  std::atomic<bool> deleted;  // MARK_STALE finds no such chunk
   std::atomic<bool> granted[kChunkBlocks];
 };
 
 struct World {
   // for the agent
-  std::atomic<bool> hold_blocks;  // takes block requests and does not answer
-  std::atomic<bool> hold_meta;    // likewise calls, but for MOUNT and UNMOUNT
-  std::atomic<bool> poison;       // tries bad completions before each good one
+  std::atomic<bool> hold_blocks;    // takes block requests and does not answer
+  std::atomic<bool> hold_meta;      // likewise calls, but for MOUNT and UNMOUNT
+  std::atomic<bool> session_ended;  // targets and metadata server refuse the session
+  std::atomic<int> release_error;   // errno that RELEASE answers with after it was executed
+  std::atomic<bool> poison;         // tries bad completions before each good one
   std::atomic<bool> targets_changed;
   std::atomic<bool> push;  // hands `pushed` to WEFT_IOC_CHUNKS
   weft_chunk pushed{};
