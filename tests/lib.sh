@@ -111,6 +111,11 @@ remount() {
 
 # sysfs FILE: of this cluster's channel
 sysfs() { cat "/sys/fs/weft/$CLUSTER/$1"; }
+# The balancer's policy, and how many answers it has given.
+balancer=/sys/fs/weft/balancer
+policy() { cat "$balancer/policy"; }
+in_force() { [ "$(policy)" = "$1" ]; }
+picks_above() { [ "$(cat "$balancer/picks")" -gt "$1" ]; }
 
 free_bytes() { stat -f -c '%f * %S' "$MNT" | { read -r a _ b; echo $((a * b)); }; }
 total_bytes() { stat -f -c '%b * %S' "$MNT" | { read -r a _ b; echo $((a * b)); }; }
