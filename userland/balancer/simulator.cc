@@ -13,10 +13,6 @@
 namespace weft::balancer {
 namespace {
 
-uint64_t BeginNs(const weft_trace_done& done) {
-  return done.head.time_ns - std::min<uint64_t>(done.latency_ns, done.head.time_ns);
-}
-
 // A request at a target.
 struct Request {
   uint64_t done_ns;
