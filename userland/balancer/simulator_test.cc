@@ -74,6 +74,33 @@ SimulationResult Simulate(const Trace& trace, const std::string& policy, std::ma
   return *std::move(result);
 }
 
+// Writes of the trace do not make it go at the trace's pace.
+TEST(SimulatorTest, BackToBackWaitsForNothingButTheDepth) {
+  Trace trace = MakeTrace(2000, 16, 2);
+  const uint64_t pace_ns = 10 * kMs;
+  for (size_t i = 0; i < trace.reads.size(); ++i) {
+    trace.reads[i].head.time_ns = kMs + pace_ns * i;
+    trace.dones[i].head.time_ns = trace.reads[i].head.time_ns + trace.dones[i].latency_ns;
+    if (i % 4 != 0) continue;
+    weft_trace_done write = trace.dones[i];
+    write.op = WEFT_OP_WRITE;
+    for (uint32_t copy : {1, 2}) {
+      write.target = copy;
+      trace.dones.push_back(write);
+    }
+  }
+  EXPECT_GT(Simulate(trace, "round_robin").reads_per_s, 20 * 1e9 / static_cast<double>(pace_ns));
+  SimulationOptions options;
+  auto paced = Simulator::Create(&trace, options);
+  ASSERT_TRUE(paced.ok()) << paced.status().message();
+  EXPECT_EQ((*paced)->depth(), 1u);
+  Result<SimulationResult> result = (*paced)->Run("round_robin");
+  ASSERT_TRUE(result.ok()) << result.status().message();
+  EXPECT_NEAR(result->reads_per_s, 1e9 / static_cast<double>(pace_ns), 1);
+  options.back_to_back = true;
+  EXPECT_EQ((*Simulator::Create(&trace, options))->depth(), 3u) << "a read and a write of two copies";
+}
+
 TEST(SimulatorTest, EveryPolicyThatShipsChoosesLegally) {
   Trace trace = MakeTrace(2000, 16, 3);
   for (int i = 0; i < 100; ++i) {
