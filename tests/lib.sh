@@ -53,6 +53,14 @@ skip() { printf 'skipped: %s\n' "$*" >&2; exit 77; }
 # ok COMMAND...: the scenario fails unless it succeeds
 ok() { "$@" || fail "'$*' gave status $?"; }
 
+# gives STATUS COMMAND...: whether it ends with that status
+gives() {
+	local wanted=$1 status=0
+	shift
+	"$@" || status=$?
+	[ "$status" -eq "$wanted" ]
+}
+
 # refused TEXT COMMAND...: it must fail within 60 s, not by a signal, and say TEXT (an extended regular
 # expression) about it
 refused() {

@@ -460,16 +460,23 @@ TEST_F(CommandTest, FsckTellsWhatIsLeft) {
   problem.repairable = true;
   server.fsck.problems = {problem};
   server.fsck.problems_total = 1;
-  EXPECT_EQ(Run({"fsck"}), 1);
+  EXPECT_EQ(Run({"fsck"}), 4);
   EXPECT_THAT(out.str(), HasSubstr("link-count: inode 5 has 2 links, 1 name (can be repaired)\n"));
   EXPECT_EQ(err.str(), "weftctl: problems that are left: 1; 1 can be repaired with --repair\n");
   server.fsck.problems[0].repaired = true;
   EXPECT_EQ(Run({"fsck", "--repair"}), 0);
   EXPECT_THAT(out.str(), HasSubstr("clean now, 1 repaired"));
   server.fsck.problems_total = 5;
-  EXPECT_EQ(Run({"fsck", "--repair"}), 1);
+  server.fsck.repaired_total = 3;
+  EXPECT_EQ(Run({"fsck", "--repair"}), 4);
   EXPECT_THAT(out.str(), HasSubstr("... and 4 more problems"));
-  EXPECT_EQ(server.calls, (std::vector<std::string>{"fsck", "fsck", "fsck repair", "fsck repair"}));
+  EXPECT_THAT(out.str(), HasSubstr("problems: 2, 3 repaired"));
+  server.fsck.repaired_total = 5;
+  EXPECT_EQ(Run({"fsck", "--repair"}), 0) << "those that are not listed are repaired too";
+  server.error = Status(EUCLEAN, "the store is damaged");
+  EXPECT_EQ(Run({"fsck"}), 1) << "it could not be checked";
+  EXPECT_EQ(server.calls,
+            (std::vector<std::string>{"fsck", "fsck", "fsck repair", "fsck repair", "fsck repair", "fsck"}));
 }
 
 TEST_F(CommandTest, FsckOfADataFolder) {
