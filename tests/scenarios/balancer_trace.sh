@@ -21,7 +21,7 @@ step "$(stat -c %s "$trace") bytes"
 step "a signal ends a trace, which is whole"
 background weftctl trace record "$SCRATCH/cut" --seconds 600
 record=$!
-wait_for 20 test -s "$SCRATCH/cut" || fail "nothing is recorded"
+wait_for 20 test -s "$SCRATCH/cut.new" || fail "nothing is recorded"
 kill -TERM "$record"
 wait "$record" || fail "the recorder ended with status $?"
 ok weftctl balancer simulate "$SCRATCH/cut" round_robin > /dev/null
@@ -42,4 +42,5 @@ refused 'no target .nowhere.' weftctl balancer simulate "$trace" round_robin --s
 refused 'not a trace' weftctl balancer simulate /bin/true round_robin
 refused 'not a BPF object|not an ELF' weftctl balancer simulate "$trace" /etc/passwd
 refused 'No such file' weftctl trace record /nowhere/trace
+refused 'is no file' weftctl trace record /dev/full
 refused 'is not 1 to' weftctl trace record "$trace" --seconds 0

@@ -428,8 +428,12 @@ TEST_F(TraceTest, RecordsTargetsAndWhatTheSourceTells) {
   EXPECT_EQ(trace->dropped, 5u);
 
   source.records.emplace_back(3);
+  const std::vector<std::byte> before = Bytes(path);
   EXPECT_EQ(RecordTrace(source, sysfs, path, std::chrono::seconds(1), -1).status().code(), EINVAL);
-  EXPECT_FALSE(std::filesystem::exists(path)) << "half a trace is left";
+  EXPECT_FALSE(std::filesystem::exists(path + ".new")) << "half a trace is left";
+  EXPECT_EQ(Bytes(path), before) << "what was there has gone";
+  Status refused = RecordTrace(source, sysfs, "/dev/full", std::chrono::seconds(1), -1).status();
+  EXPECT_EQ(refused.message(), "/dev/full is no file; name one that may be replaced");
   source.start_error = Status(EPERM, "needs root");
   EXPECT_EQ(RecordTrace(source, sysfs, path, std::chrono::seconds(1), -1).status().message(), "needs root");
 }
