@@ -9,6 +9,11 @@
 
 #include <gtest/gtest.h>
 
+// of the kernel, whose names of types it uses
+using u64 = uint64_t;
+using u32 = uint32_t;
+using s32 = int32_t;
+#include "kmod/balancer.h"
 #include "kmod/uapi/weft.h"
 #include "userland/balancer/choice.h"
 #include "userland/balancer/policies.h"
@@ -17,6 +22,10 @@
 
 namespace weft::balancer {
 namespace {
+
+static_assert(WEFT_TRACE_COPIES == WEFT_COPIES_MAX);
+static_assert(WEFT_TRACE_GRANTS == WEFT_PLACE_MAX);
+static_assert(kPolicyFaultsMax == WEFT_BALANCER_FAULTS_MAX);
 
 constexpr uint64_t kMs = 1'000'000;
 constexpr uint64_t kReadNs = 400'000;
