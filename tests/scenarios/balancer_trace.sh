@@ -33,7 +33,7 @@ step "the simulator, with one target slowed tenfold"
 ok weftctl balancer simulate "$trace" round_robin least_inflight p2c_latency local_first weighted --back-to-back
 weftctl --json balancer simulate "$trace" round_robin p2c_latency --back-to-back --slow target2=10 > "$SCRATCH/json" ||
 	fail "the simulator: status $?"
-p99() { python3 -c 'import json, sys; print({r["policy"]: r for r in json.load(open(sys.argv[1]))}[sys.argv[2]]["p99_ns"])' "$SCRATCH/json" "$1"; }
+p99() { python3 -c 'import json, sys; print({r["policy"]: r for r in json.load(open(sys.argv[1]))["policies"]}[sys.argv[2]]["p99_ns"])' "$SCRATCH/json" "$1"; }
 step "p99 of round_robin $(p99 round_robin) ns, of p2c_latency $(p99 p2c_latency) ns"
 [ "$(p99 p2c_latency)" -lt "$(p99 round_robin)" ] || fail "p2c_latency is no better than round robin"
 

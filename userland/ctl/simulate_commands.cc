@@ -110,7 +110,8 @@ Status Simulate(const Context& context, const po::variables_map& vm) {
     if (!result.ok()) return result.status();
     results.push_back(*std::move(result));
   }
-  context.Print(TraceText(*trace, (*simulator)->depth()) + SimulationText(results), SimulationJson(results));
+  uint32_t depth = (*simulator)->depth();
+  context.Print(TraceText(*trace, depth) + SimulationText(results), SimulationJson(*trace, depth, results));
   return {};
 }
 
