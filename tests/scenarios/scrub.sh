@@ -3,8 +3,8 @@
 #
 # Bytes change on a target's disk behind its back: readers get the right ones from the other copy, the
 # damage is reported and repaired, by reading and by scrubbing; a block that is damaged everywhere is an
-# error, and fsck names the file.
-# vm: --chunk-size 16MiB --timeout 700
+# error, and fsck names the file. A disk that fails altogether is as a target that is away.
+# vm: --backing mapped --chunk-size 16MiB --timeout 700
 . "$(dirname "$0")/../lib.sh"
 . "$(dirname "$0")/../pool.sh"
 need_weft
@@ -33,7 +33,7 @@ damage() {
 # (not an end of the scenario when its place cannot be told: it is asked again)
 good() (
 	place "$@"
-	cmp -s <(dd if="$disk" bs=4096 skip=$disk_block count=1 status=none) \
+	cmp -s <(dd if="$disk" bs=4096 skip=$disk_block count=1 iflag=direct status=none) \
 		<(dd if="$SCRATCH/original" bs=4096 skip="$2" count=1 status=none)
 )
 repaired() { wait_for 60 good "$@" || fail "block $2 is not repaired on $1: $(weftctl pool status)"; }
@@ -90,6 +90,16 @@ scrub
 repaired target1 1000
 stop_load "it was scrubbed"
 wait_for 30 no_bad_blocks || fail "bad blocks are counted that nobody damaged: $(weftctl pool status)"
+copies_equal --copies 2
+
+step "a disk fails under load, and is well again"
+start_load fio
+ok cluster disk target2 failing
+wait_for 60 degraded || fail "no copy on the failing disk is stale: $(weftctl pool status)"
+read_right
+ok cluster disk target2 well
+in_sync 120
+stop_load "the disk of target2 failed"
 copies_equal --copies 2
 
 step "the same block on both"
