@@ -53,6 +53,14 @@ skip() { printf 'skipped: %s\n' "$*" >&2; exit 77; }
 # ok COMMAND...: the scenario fails unless it succeeds
 ok() { "$@" || fail "'$*' gave status $?"; }
 
+# gives STATUS COMMAND...: whether it ends with that status
+gives() {
+	local wanted=$1 status=0
+	shift
+	"$@" || status=$?
+	[ "$status" -eq "$wanted" ]
+}
+
 # refused TEXT COMMAND...: it must fail within 60 s, not by a signal, and say TEXT (an extended regular
 # expression) about it
 refused() {
@@ -111,6 +119,11 @@ remount() {
 
 # sysfs FILE: of this cluster's channel
 sysfs() { cat "/sys/fs/weft/$CLUSTER/$1"; }
+# The balancer's policy, and how many answers it has given.
+balancer=/sys/fs/weft/balancer
+policy() { cat "$balancer/policy"; }
+in_force() { [ "$(policy)" = "$1" ]; }
+picks_above() { [ "$(cat "$balancer/picks")" -gt "$1" ]; }
 
 free_bytes() { stat -f -c '%f * %S' "$MNT" | { read -r a _ b; echo $((a * b)); }; }
 total_bytes() { stat -f -c '%b * %S' "$MNT" | { read -r a _ b; echo $((a * b)); }; }

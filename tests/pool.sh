@@ -58,14 +58,18 @@ where() {
 
 # Loads that check what they read, in $dir, from start_load until stop_load, which fails the scenario when one
 # of them saw an error. "fio": random reads and writes of files; "tree": a tree that is copied and compared.
+# Each touches $SCRATCH/began.KIND when it has written its first file.
 load_fio() {
+	cd "$SCRATCH" || exit 1 # for what fio says of the command
 	while [ ! -e "$SCRATCH/stop" ]; do
 		fio_run load --directory="$dir" --rw=randrw --bsrange=4k-64k --size=24m --direct=1 --ioengine=io_uring \
-			--iodepth=8 --verify=crc32c --verify_fatal=1
+			--iodepth=8 --verify=crc32c --verify_fatal=1 --exec_prerun="touch $SCRATCH/began.fio"
 	done
 }
 load_tree() {
 	local round
+	ok cp /usr/include/linux/types.h "$dir/load-first"
+	touch "$SCRATCH/began.tree"
 	for ((round = 0; ; round++)); do
 		[ ! -e "$SCRATCH/stop" ] || return 0
 		rm -rf "$dir/load-tree"
@@ -76,17 +80,19 @@ load_tree() {
 	done
 }
 load_pids=()
-# start_load fio|tree...
+# start_load fio|tree...: they have begun when it returns
 start_load() {
 	local kind
-	rm -f "$SCRATCH/stop"
+	rm -f "$SCRATCH/stop" "$SCRATCH"/began.*
 	load_pids=()
 	for kind in "$@"; do
 		"load_$kind" &
 		load_pids+=($!)
 		background_jobs+=($!)
 	done
+	for kind in "$@"; do wait_for 60 test -e "$SCRATCH/began.$kind" || fail "the load '$kind' does not begin"; done
 }
+load_runs() { kill -0 "${load_pids[@]}" 2> /dev/null; }
 stop_load() {
 	local pid failed=0
 	touch "$SCRATCH/stop"

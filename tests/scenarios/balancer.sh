@@ -5,43 +5,23 @@
 # nonsense is detached; nothing of it is seen by the I/O.
 # vm: --targets 2
 . "$(dirname "$0")/../lib.sh"
+. "$(dirname "$0")/../pool.sh"
 need_weft
 
-balancer=/sys/fs/weft/balancer
 objects=$PROJECT/build/tests/bpf
 dir=$(work_directory)
 
-policy() { cat "$balancer/policy"; }
-in_force() { [ "$(policy)" = "$1" ]; }
-picks_above() { [ "$(cat "$balancer/picks")" -gt "$1" ]; }
 set_policy() { weftctl balancer set "$1" > "$SCRATCH/set" 2>&1; }
 expect_policy() { in_force "$1" || fail "policy $(policy) is in force, not $1"; }
 log_lines() { dmesg | grep -c "$1"; }
 reads() { awk '{ print $3 }' "/sys/fs/weft/$CLUSTER/targets"/*/stat | paste -sd ' '; }
-
-# Reads and writes that check what they read, one fio after the other, until stop_load.
-load() {
-	while [ ! -e "$SCRATCH/stop" ]; do
-		fio_run load --directory="$dir" --rw=randrw --bsrange=4k-64k --size=16m --direct=1 --ioengine=io_uring \
-			--iodepth=8 --verify=crc32c --verify_fatal=1
-	done
-}
-start_load() {
-	rm -f "$SCRATCH/stop"
-	background load
-	load=$!
-}
-stop_load() {
-	touch "$SCRATCH/stop"
-	wait "$load" || fail "the I/O noticed that the policy was swapped"
-}
 
 step "the built-in policy"
 expect_policy round_robin
 weftctl balancer list | grep -q '^\* *round_robin' || fail "the list does not mark round_robin"
 
 step "p2c_latency under load"
-start_load
+start_load fio
 ok weftctl balancer set p2c_latency
 expect_policy p2c_latency
 weftctl --json balancer show | grep -q '"policy": "p2c_latency"' || fail "balancer show: $(weftctl balancer show)"
@@ -75,9 +55,9 @@ for ((i = 1; i <= 50; i++)); do
 	esac
 	set_policy "$next" || fail "swap $i to $next: $(cat "$SCRATCH/set")"
 	expect_policy "$name"
-	kill -0 "$load" 2> /dev/null || break
+	load_runs || break
 done
-stop_load
+stop_load "the policy was swapped"
 [ "$(cat "$balancer/faults")" = "$faults" ] || fail "p2c_latency gave an illegal answer"
 ok weftctl balancer set round_robin
 expect_policy round_robin
@@ -86,7 +66,7 @@ expect_policy round_robin
 step "a policy that answers nonsense"
 lines=$(log_lines 'policy garbage detached')
 faults=$(cat "$balancer/faults")
-start_load
+start_load fio
 set_policy "$objects/garbage.bpf.o" || grep -q 'detached at once' "$SCRATCH/set" ||
 	fail "garbage was not attached: $(cat "$SCRATCH/set")"
 wait_for 60 in_force round_robin || fail "it is still in force after $(($(cat "$balancer/faults") - faults)) faults"
@@ -96,7 +76,7 @@ if [ "$faults" -lt 64 ] || [ "$faults" -ge $((64 + $(nproc))) ]; then fail "$fau
 [ $(($(log_lines 'policy garbage detached') - lines)) = 1 ] || fail "the log does not have one line about it"
 ok weftctl balancer set p2c_latency
 expect_policy p2c_latency
-stop_load
+stop_load "a policy answered nonsense"
 ok weftctl balancer set round_robin
 
 step "what cannot be set, with the reason"

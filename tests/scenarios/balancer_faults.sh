@@ -5,24 +5,14 @@
 # stays clean (the testbed looks at it).
 # vm: --targets 2 --timeout 900
 . "$(dirname "$0")/../lib.sh"
+. "$(dirname "$0")/../pool.sh"
 need_weft
 
-balancer=/sys/fs/weft/balancer
 objects=$PROJECT/build/tests/bpf
 dir=$(work_directory)
 
-in_force() { [ "$(cat "$balancer/policy")" = "$1" ]; }
-picks_above() { [ "$(cat "$balancer/picks")" -gt "$1" ]; }
-
-load() {
-	while [ ! -e "$SCRATCH/stop" ]; do
-		fio_run load --directory="$dir" --rw=randrw --bsrange=4k-64k --size=16m --direct=1 --ioengine=io_uring \
-			--iodepth=8 --verify=crc32c --verify_fatal=1
-	done
-}
-background load
-load=$!
-runs() { kill -0 "$load" 2> /dev/null || fail "the I/O saw an error: $(tail -n 20 "$SCRATCH/fio-load")"; }
+runs() { load_runs || fail "the I/O saw an error: $(tail -n 20 "$SCRATCH/fio-load")"; }
+start_load fio
 
 step "a policy that loops as long as the verifier allows"
 ok weftctl balancer set "$objects/loop.bpf.o"
@@ -51,8 +41,7 @@ policies=()
 for name in p2c_latency least_inflight weighted local_first; do policies+=("$PROJECT/build/bpf/$name.bpf.o"); done
 ok "$TOOLS/balancer_swaps" 1000 "${policies[@]}"
 runs
-touch "$SCRATCH/stop"
-wait "$load" || fail "the I/O saw an error"
+stop_load "the policy was swapped 1,000 times"
 ok weftctl balancer set round_robin
 
 step "what was written is still there"

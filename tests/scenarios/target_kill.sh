@@ -45,7 +45,8 @@ drop_caches
 load=$!
 ( dd if=/dev/urandom of="$dir/late" bs=1M count=8 oflag=direct status=none ) &
 writer=$!
-sleep 8
+wait_for 30 down target1 || fail "target1 is still called up: $(weftctl target list)"
+sleep 2
 kill -0 $load 2>/dev/null || fail "the reader did not wait for the only copy"
 ok cluster start target1
 wait $load || fail "the reader saw an error"
@@ -60,7 +61,6 @@ copies_equal --copies 2
 step "target1 dies under a copy of a tree"
 start_load tree
 start_pauses
-sleep 2
 ok cluster kill target1
 wait_for 30 down target1 || fail "target1 is still called up: $(weftctl target list)"
 stop_load "target1 died"

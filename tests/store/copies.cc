@@ -3,10 +3,10 @@
 // The copies of every chunk, read from the targets' devices themselves. Everything is stopped, or `--data` is
 // a copy of the store, taken while nothing was written.
 //
-//   copies check --data DIR [--copies N] [--any-state] DEVICE...
-//       Compares the copies in sync of each chunk, in all blocks that belong to files. With N, each chunk
-//       with such blocks has N copies in sync (by default as many as it has copies); --any-state: stale
-//       ones are nothing to complain about. Exit status 1: something differs; names chunk, block, targets.
+//   copies check --data DIR [--copies N] DEVICE...
+//       Compares the copies in sync of each chunk, in all blocks that belong to files. Each chunk with such
+//       blocks has N copies in sync, by default as many as it is to have. Exit status 1: something differs,
+//       chunk, block and targets are named; or there was nothing to compare.
 //   copies locate --data DIR --ino N [--block N] DEVICE...
 //       Where block N of a file is, one line for each copy: TARGET STATE DEVICE OFFSET_BYTES
 #include <cstdio>
@@ -60,8 +60,7 @@ Result<UsedBlocks> FindUsed(PoolMap* map) {
 
 class Checker {
  public:
-  Checker(PoolMap* map, uint32_t copies_wanted, bool any_state)
-      : map_(*map), copies_wanted_(copies_wanted), any_state_(any_state) {}
+  Checker(PoolMap* map, uint32_t copies_wanted) : map_(*map), copies_wanted_(copies_wanted) {}
 
   void CheckChunk(uint64_t index, const std::vector<bool>& used) {
     auto it = map_.chunks().find(index);
@@ -74,12 +73,12 @@ class Checker {
     for (const Copy& copy : it->second.copies) {
       if (copy.state == CopyState::kInSync) {
         in_sync.push_back(copy);
-      } else if (!any_state_) {
+      } else {
         Complain(
             Error(EIO, "chunk {}: its copy on {} is {}", index, map_.TargetName(copy.target), StateName(copy.state)));
       }
     }
-    size_t wanted = copies_wanted_ > 0 ? copies_wanted_ : (any_state_ ? 1 : it->second.copies.size());
+    size_t wanted = copies_wanted_ > 0 ? copies_wanted_ : it->second.copies_wanted;
     if (in_sync.size() < wanted) {
       Complain(Error(EIO, "chunk {}: {} copies in sync instead of {}", index, in_sync.size(), wanted));
     }
@@ -89,7 +88,8 @@ class Checker {
   bool Report() const {
     std::cout << fmt::format("{} chunks, {} blocks of files, read {} times in all: {} differences\n", chunks_, blocks_,
                              reads_, complaints_);
-    return complaints_ == 0;
+    if (reads_ <= blocks_) std::cout << "nothing was compared: no block of a file has two copies in sync\n";
+    return complaints_ == 0 && reads_ > blocks_;
   }
 
  private:
@@ -135,14 +135,13 @@ class Checker {
 
   PoolMap& map_;
   const uint32_t copies_wanted_;
-  const bool any_state_;
   uint64_t chunks_ = 0, blocks_ = 0, reads_ = 0, complaints_ = 0;
 };
 
 Result<bool> Check(PoolMap* map, const po::variables_map& vm) {
   Result<UsedBlocks> used = FindUsed(map);
   if (!used.ok()) return used.status();
-  Checker checker(map, vm["copies"].as<uint32_t>(), vm.count("any-state") > 0);
+  Checker checker(map, vm["copies"].as<uint32_t>());
   for (const auto& [index, bits] : *used) checker.CheckChunk(index, bits);
   return checker.Report();
 }
@@ -181,7 +180,6 @@ int Main(int argc, char** argv) {
       ("data", po::value<std::string>()->required())                 //
       ("device", po::value<std::vector<std::string>>()->required())  //
       ("copies", po::value<uint32_t>()->default_value(0))            //
-      ("any-state", "")                                              //
       ("ino", po::value<uint64_t>())                                 //
       ("block", po::value<uint64_t>()->default_value(0));
   po::positional_options_description positions;

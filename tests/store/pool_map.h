@@ -99,6 +99,8 @@ class PoolMap {
     for (const std::string& path : paths) {
       Device device{.path = path, .fd = open(path.c_str(), O_RDONLY | O_CLOEXEC)};
       if (device.fd < 0) return Status::Errno(errno, path);
+      // What the cache holds may be older than what a target wrote to the disk through the device mapper.
+      posix_fadvise(device.fd, 0, 0, POSIX_FADV_DONTNEED);
       bool found = false;
       target::Label newest;
       for (int i = 0; i < target::kLabelCopies; i++) {

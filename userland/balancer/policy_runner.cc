@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "kmod/uapi/weft.h"
 #include "userland/balancer/choice.h"
 #include "userland/balancer/policies.h"
 #include "userland/balancer/policy_object.h"
@@ -74,7 +75,7 @@ class BpfRunner : public PolicyRunner, private VmHost {
     io_.Put("chunk", read.chunk);
     io_.Put("offset", read.offset);
     io_.Put("length", read.length);
-    io_.Put("op", kRead);
+    io_.Put("op", WEFT_OP_READ);
     io_.Put("nr", read.nr);
     io_.Put("cluster", read.head.cluster);
     for (uint32_t i = 0; i < WEFT_TRACE_COPIES; ++i) {
@@ -109,8 +110,6 @@ class BpfRunner : public PolicyRunner, private VmHost {
   }
 
  private:
-  static constexpr uint32_t kRead = 1;  // WEFT_OP_READ
-
   bool detached() const { return faults_ >= kPolicyFaultsMax; }
 
   void PutGrants(const weft_trace_place& place) {

@@ -16,7 +16,7 @@
 
 namespace weft::balancer {
 
-inline constexpr uint64_t kPolicyFaultsMax = 64;  // WEFT_BALANCER_FAULTS_MAX
+inline constexpr uint64_t kPolicyFaultsMax = 64;  // WEFT_BALANCER_FAULTS_MAX; simulator_test.cc asserts it
 
 // struct weft_target_stat of kmod/balancer.h.
 struct TargetStat {

@@ -17,6 +17,7 @@ namespace {
 // The ring wakes its reader when it is a quarter full. Less than that is fetched once in a while, so that
 // the file grows while it is watched; nothing waits for it.
 constexpr std::chrono::milliseconds kFetchEvery{200};
+constexpr int kRecordsAtOnce = 4096;  // then the clock is looked at: records may come faster than they are written
 
 class RingSource : public TraceSource {
  public:
@@ -38,14 +39,16 @@ class RingSource : public TraceSource {
   Status Run(std::chrono::milliseconds duration, int stop_fd, const Sink& sink) override {
     sink_ = &sink;
     auto end = std::chrono::steady_clock::now() + duration;
-    for (bool more = true; more;) {
-      Result<bool> waited = Wait(end, stop_fd);
-      if (!waited.ok()) return waited.status();
-      more = *waited;
-      if (!more) trace_bpf__detach(programs_);
-      if (int error = ring_buffer__consume(ring_); error < 0) {
-        return failed_.ok() ? Status::Errno(-error, "reading the trace's ring buffer") : failed_;
-      }
+    for (int taken = 0;;) {
+      Result<bool> more = Wait(end, stop_fd, taken < kRecordsAtOnce ? kFetchEvery : std::chrono::milliseconds(0));
+      if (!more.ok()) return more.status();
+      if (!*more) break;
+      if (Status s = Take(&taken); !s.ok()) return s;
+    }
+    // What is in the ring now is all that there will be.
+    trace_bpf__detach(programs_);
+    for (int taken = kRecordsAtOnce; taken == kRecordsAtOnce;) {
+      if (Status s = Take(&taken); !s.ok()) return s;
     }
     return {};
   }
@@ -53,13 +56,20 @@ class RingSource : public TraceSource {
   uint64_t dropped() const override { return programs_->bss->dropped; }
 
  private:
-  // True: there may be records, and there will be more.
-  Result<bool> Wait(std::chrono::steady_clock::time_point end, int stop_fd) {
+  // How many records were `taken`; fewer than kRecordsAtOnce: the ring was empty.
+  Status Take(int* taken) {
+    *taken = ring_buffer__consume_n(ring_, kRecordsAtOnce);
+    if (*taken >= 0) return {};
+    return failed_.ok() ? Status::Errno(-*taken, "reading the trace's ring buffer") : failed_;
+  }
+
+  // For records, `most` at most. True: there may be some, and there will be more.
+  Result<bool> Wait(std::chrono::steady_clock::time_point end, int stop_fd, std::chrono::milliseconds most) {
     auto left = std::chrono::duration_cast<std::chrono::milliseconds>(end - std::chrono::steady_clock::now());
     if (left.count() <= 0) return false;
     pollfd fds[] = {{.fd = ring_buffer__epoll_fd(ring_), .events = POLLIN, .revents = 0},
                     {.fd = stop_fd, .events = POLLIN, .revents = 0}};
-    int ready = poll(fds, std::size(fds), static_cast<int>(std::min(left, kFetchEvery).count()));
+    int ready = poll(fds, std::size(fds), static_cast<int>(std::min(left, most).count()));
     if (ready < 0 && errno != EINTR) return Status::Errno(errno, "waiting for records");
     return ready <= 0 || fds[1].revents == 0;
   }

@@ -13,10 +13,6 @@
 namespace weft::balancer {
 namespace {
 
-uint64_t BeginNs(const weft_trace_done& done) {
-  return done.head.time_ns - std::min<uint64_t>(done.latency_ns, done.head.time_ns);
-}
-
 // A request at a target.
 struct Request {
   uint64_t done_ns;
@@ -97,13 +93,19 @@ class Replay : public PolicyWorld {
 
   // Time goes on until the arrival may come.
   Status AwaitTurn(const Simulator::Arrival& arrival) {
-    bool is_read = arrival.kind == Simulator::Arrival::kRead;
-    uint64_t at_ns = is_read && options_.back_to_back ? now_ns_ : std::max(arrival.at_ns, now_ns_);
-    while (!requests_.empty() && (requests_.top().done_ns <= at_ns || (is_read && reads_ >= options_.depth))) {
+    uint64_t at_ns = options_.back_to_back ? now_ns_ : std::max(arrival.at_ns, now_ns_);
+    while (!requests_.empty() && (requests_.top().done_ns <= at_ns || MustWait(arrival.kind))) {
       if (Status s = CompleteNext(); !s.ok()) return s;
     }
     now_ns_ = std::max(now_ns_, at_ns);
     return {};
+  }
+
+  // For one that is in flight.
+  bool MustWait(Simulator::Arrival::Kind kind) const {
+    if (kind == Simulator::Arrival::kPlace) return false;
+    if (options_.back_to_back) return requests_.size() >= options_.depth;
+    return kind == Simulator::Arrival::kRead && reads_ >= options_.depth;
   }
 
   Status Arrive(const Simulator::Arrival& arrival) {
@@ -221,7 +223,7 @@ void Simulator::CollectArrivals() {
 uint32_t Simulator::BusiestDepth() const {
   std::vector<std::pair<uint64_t, int>> changes;
   for (const weft_trace_done& done : trace_->dones) {
-    if (done.op != WEFT_OP_READ) continue;
+    if (done.op != WEFT_OP_READ && !options_.back_to_back) continue;
     changes.emplace_back(BeginNs(done), 1);
     changes.emplace_back(done.head.time_ns, -1);
   }

@@ -3,7 +3,8 @@
 // Replays a trace against modelled targets under a policy: what `weftctl balancer simulate` does.
 //
 // Reads are chosen by the policy. They come when the trace says, but no more are in flight than the trace had
-// at its busiest (or as told), because an application waits for its answers. Writes go where they went.
+// at its busiest (or as told), because an application waits for its answers. Writes go where they went, when
+// they did; back to back, they keep their place among the reads and count for the depth as well.
 // Placements are asked and counted; they change nothing else. The same trace, options and policy give the
 // same result on every machine. One thread.
 #pragma once
@@ -24,7 +25,7 @@ namespace weft::balancer {
 struct SimulationOptions {
   ModelOptions model;
   uint32_t depth = 0;         // reads in flight at most; 0: as many as the trace had at its busiest
-  bool back_to_back = false;  // reads come as soon as `depth` allows
+  bool back_to_back = false;  // requests come as soon as `depth` allows, which is of writes too
 };
 
 struct SimulatedTarget {

@@ -9,6 +9,11 @@
 
 #include <gtest/gtest.h>
 
+// of the kernel, whose names of types it uses
+using u64 = uint64_t;
+using u32 = uint32_t;
+using s32 = int32_t;
+#include "kmod/balancer.h"
 #include "kmod/uapi/weft.h"
 #include "userland/balancer/choice.h"
 #include "userland/balancer/policies.h"
@@ -17,6 +22,10 @@
 
 namespace weft::balancer {
 namespace {
+
+static_assert(WEFT_TRACE_COPIES == WEFT_COPIES_MAX);
+static_assert(WEFT_TRACE_GRANTS == WEFT_PLACE_MAX);
+static_assert(kPolicyFaultsMax == WEFT_BALANCER_FAULTS_MAX);
 
 constexpr uint64_t kMs = 1'000'000;
 constexpr uint64_t kReadNs = 400'000;
@@ -72,6 +81,33 @@ SimulationResult Simulate(const Trace& trace, const std::string& policy, std::ma
   Result<SimulationResult> result = (*simulator)->Run(policy);
   EXPECT_TRUE(result.ok()) << result.status().message();
   return *std::move(result);
+}
+
+// Writes of the trace do not make it go at the trace's pace.
+TEST(SimulatorTest, BackToBackWaitsForNothingButTheDepth) {
+  Trace trace = MakeTrace(2000, 16, 2);
+  const uint64_t pace_ns = 10 * kMs;
+  for (size_t i = 0; i < trace.reads.size(); ++i) {
+    trace.reads[i].head.time_ns = kMs + pace_ns * i;
+    trace.dones[i].head.time_ns = trace.reads[i].head.time_ns + trace.dones[i].latency_ns;
+    if (i % 4 != 0) continue;
+    weft_trace_done write = trace.dones[i];
+    write.op = WEFT_OP_WRITE;
+    for (uint32_t copy : {1, 2}) {
+      write.target = copy;
+      trace.dones.push_back(write);
+    }
+  }
+  EXPECT_GT(Simulate(trace, "round_robin").reads_per_s, 20 * 1e9 / static_cast<double>(pace_ns));
+  SimulationOptions options;
+  auto paced = Simulator::Create(&trace, options);
+  ASSERT_TRUE(paced.ok()) << paced.status().message();
+  EXPECT_EQ((*paced)->depth(), 1u);
+  Result<SimulationResult> result = (*paced)->Run("round_robin");
+  ASSERT_TRUE(result.ok()) << result.status().message();
+  EXPECT_NEAR(result->reads_per_s, 1e9 / static_cast<double>(pace_ns), 1);
+  options.back_to_back = true;
+  EXPECT_EQ((*Simulator::Create(&trace, options))->depth(), 3u) << "a read and a write of two copies";
 }
 
 TEST(SimulatorTest, EveryPolicyThatShipsChoosesLegally) {
@@ -401,8 +437,12 @@ TEST_F(TraceTest, RecordsTargetsAndWhatTheSourceTells) {
   EXPECT_EQ(trace->dropped, 5u);
 
   source.records.emplace_back(3);
+  const std::vector<std::byte> before = Bytes(path);
   EXPECT_EQ(RecordTrace(source, sysfs, path, std::chrono::seconds(1), -1).status().code(), EINVAL);
-  EXPECT_FALSE(std::filesystem::exists(path)) << "half a trace is left";
+  EXPECT_FALSE(std::filesystem::exists(path + ".new")) << "half a trace is left";
+  EXPECT_EQ(Bytes(path), before) << "what was there has gone";
+  Status refused = RecordTrace(source, sysfs, "/dev/full", std::chrono::seconds(1), -1).status();
+  EXPECT_EQ(refused.message(), "/dev/full is no file; name one that may be replaced");
   source.start_error = Status(EPERM, "needs root");
   EXPECT_EQ(RecordTrace(source, sysfs, path, std::chrono::seconds(1), -1).status().message(), "needs root");
 }

@@ -23,10 +23,6 @@ struct Span {
   const weft_trace_done* done;
 };
 
-uint64_t BeginNs(const weft_trace_done& done) {
-  return done.head.time_ns - std::min<uint64_t>(done.latency_ns, done.head.time_ns);
-}
-
 // How many requests each one met at its target, itself included: those that began before it and had not ended.
 void AddWork(std::vector<Span>& spans, uint32_t servers, WorkTimes* work) {
   std::ranges::sort(spans, {}, &Span::begin_ns);

@@ -4,6 +4,7 @@
 // every number is checked. Values and writers belong to one thread.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
@@ -25,6 +26,11 @@ struct Trace {
   uint64_t dropped = 0;   // records that the recorder lost
   bool complete = false;  // the file has its END
 };
+
+// When a request that came back had begun.
+inline uint64_t BeginNs(const weft_trace_done& done) {
+  return done.head.time_ns - std::min<uint64_t>(done.latency_ns, done.head.time_ns);
+}
 
 inline constexpr uint64_t kTraceBytesMax = uint64_t{4} << 30;
 

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: MIT
 #include "userland/balancer/trace_recorder.h"
 
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include <cerrno>
+#include <cstdio>
 #include <cstring>
 
 #include "userland/balancer/trace_file.h"
@@ -48,10 +51,16 @@ Result<TraceSummary> RecordTrace(TraceSource& source, const Sysfs& sysfs, const 
   // The module must be there before its functions can be looked for, and the programs before the file.
   if (Result<BalancerState> loaded = sysfs.Balancer(); !loaded.ok()) return loaded.status();
   if (Status s = source.Start(); !s.ok()) return s;
-  Result<std::unique_ptr<TraceWriter>> writer = TraceWriter::Create(path, TimeOfDayNs());
+  struct stat there;
+  if (stat(path.c_str(), &there) == 0 && !S_ISREG(there.st_mode)) {
+    return Error(EINVAL, "{} is no file; name one that may be replaced", path);
+  }
+  std::string unfinished = path + ".new";
+  Result<std::unique_ptr<TraceWriter>> writer = TraceWriter::Create(unfinished, TimeOfDayNs());
   if (!writer.ok()) return writer.status();
   Result<TraceSummary> summary = Record(source, sysfs, duration, stop_fd, writer->get());
-  if (!summary.ok()) unlink(path.c_str());
+  if (summary.ok() && rename(unfinished.c_str(), path.c_str()) != 0) summary = Status::Errno(errno, path);
+  if (!summary.ok()) unlink(unfinished.c_str());
   return summary;
 }
 

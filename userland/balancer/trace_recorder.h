@@ -37,8 +37,8 @@ struct TraceSummary {
   uint64_t dropped = 0;
 };
 
-// The targets as `sysfs` knows them, then the records. The file is replaced; one that could not be finished is
-// removed.
+// The targets as `sysfs` knows them, then the records. They are in PATH.new until they are complete; a file that
+// is at `path` stays when they could not be. EINVAL: something else than a file is there.
 Result<TraceSummary> RecordTrace(TraceSource& source, const Sysfs& sysfs, const std::string& path,
                                  std::chrono::milliseconds duration, int stop_fd);
 

@@ -68,34 +68,41 @@ size_t VmMap::Find(std::span<const std::byte> key) const {
     memcpy(&index, key.data(), sizeof index);
     return index < spec_.max_entries ? index : kNone;
   }
-  auto it = slots_.find(Text(key));
-  return it == slots_.end() ? kNone : it->second;
+  auto it = entries_.find(Text(key));
+  return it == entries_.end() ? kNone : it->second.slot;
+}
+
+size_t VmMap::Use(std::span<const std::byte> key) {
+  if (!is_lru()) return Find(key);
+  auto it = entries_.find(Text(key));
+  if (it == entries_.end()) return kNone;
+  order_.splice(order_.end(), order_, it->second.age);
+  return it->second.slot;
 }
 
 size_t VmMap::Take(std::span<const std::byte> key) {
   if (is_array()) return kNone;
   if (free_.empty() && is_lru()) {
-    auto oldest = slots_.find(order_.front());
-    free_.push_back(oldest->second);
-    slots_.erase(oldest);
+    auto oldest = entries_.find(order_.front());
+    free_.push_back(oldest->second.slot);
+    entries_.erase(oldest);
     order_.pop_front();
   }
   if (free_.empty()) return kNone;
   size_t slot = free_.back();
   free_.pop_back();
-  slots_.emplace(Text(key), slot);
-  if (is_lru()) order_.push_back(Text(key));
+  entries_.emplace(Text(key), Entry{slot, order_.insert(order_.end(), Text(key))});
   return slot;
 }
 
 uint64_t VmMap::Lookup(std::span<const std::byte> key) {
-  size_t slot = Find(key);
+  size_t slot = Use(key);
   return slot == kNone ? 0 : address_ + slot * stride_;
 }
 
 int64_t VmMap::Update(std::span<const std::byte> key, std::span<const std::byte> value, uint64_t flags) {
   if (flags > BPF_EXIST) return -EINVAL;
-  size_t slot = Find(key);
+  size_t slot = Use(key);
   if (slot != kNone && flags == BPF_NOEXIST) return -EEXIST;
   if (slot == kNone) {
     if (flags == BPF_EXIST) return -ENOENT;
@@ -108,11 +115,11 @@ int64_t VmMap::Update(std::span<const std::byte> key, std::span<const std::byte>
 
 int64_t VmMap::Delete(std::span<const std::byte> key) {
   if (is_array()) return -EINVAL;
-  auto it = slots_.find(Text(key));
-  if (it == slots_.end()) return -ENOENT;
-  free_.push_back(it->second);
-  if (is_lru()) order_.remove(it->first);
-  slots_.erase(it);
+  auto it = entries_.find(Text(key));
+  if (it == entries_.end()) return -ENOENT;
+  free_.push_back(it->second.slot);
+  order_.erase(it->second.age);
+  entries_.erase(it);
   return 0;
 }
 

@@ -46,17 +46,23 @@ class VmMap {
   bool is_lru() const;
   // The slot of a key that is there; kNone: it is not.
   size_t Find(std::span<const std::byte> key) const;
+  // The slot of a key that is used now.
+  size_t Use(std::span<const std::byte> key);
   // A slot for a new key; kNone: the map is full.
   size_t Take(std::span<const std::byte> key);
   static constexpr size_t kNone = ~size_t{0};
+  struct Entry {
+    size_t slot;
+    std::list<std::string>::iterator age;  // in order_
+  };
 
   VmMapSpec spec_;
   size_t stride_;
   std::vector<std::byte> values_;
   uint64_t address_ = 0;
   // of hashes
-  std::unordered_map<std::string, size_t> slots_;
-  std::list<std::string> order_;  // keys, the oldest first; what an LRU map gives up
+  std::unordered_map<std::string, Entry> entries_;
+  std::list<std::string> order_;  // keys, the one that was not used for longest first: an LRU map gives it up
   std::vector<size_t> free_;
 };
 

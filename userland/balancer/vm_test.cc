@@ -390,11 +390,19 @@ TEST_F(VmMapTest, Hash) {
   EXPECT_EQ(map->Update(Key(7), value, BPF_ANY), 0);
 }
 
-TEST_F(VmMapTest, LruGivesUpTheOldest) {
-  auto map = Make(BPF_MAP_TYPE_LRU_HASH, 2);
+TEST_F(VmMapTest, LruGivesUpWhatWasNotUsedForLongest) {
+  auto map = Make(BPF_MAP_TYPE_LRU_HASH, 3);
   for (uint32_t key : {1, 2, 3}) EXPECT_EQ(map->Update(Key(key), value, BPF_ANY), 0);
-  EXPECT_EQ(map->Lookup(Key(1)), 0u);
+  EXPECT_NE(map->Lookup(Key(1)), 0u);
+  EXPECT_EQ(map->Update(Key(2), value, BPF_EXIST), 0);
+  EXPECT_EQ(map->Update(Key(4), value, BPF_ANY), 0);
+  EXPECT_EQ(map->Lookup(Key(3)), 0u) << "1 and 2 were used after it";
+  EXPECT_EQ(map->Delete(Key(1)), 0);
+  EXPECT_EQ(map->Update(Key(5), value, BPF_ANY), 0) << "in the place of 1";
   EXPECT_NE(map->Lookup(Key(2)), 0u);
+  EXPECT_NE(map->Lookup(Key(4)), 0u);
+  EXPECT_EQ(map->Update(Key(6), value, BPF_ANY), 0);
+  EXPECT_EQ(map->Lookup(Key(5)), 0u);
 }
 
 TEST_F(VmMapTest, RefusesOthers) {

@@ -15,8 +15,6 @@ namespace {
 
 namespace po = boost::program_options;
 
-constexpr int kExitError = 1;
-constexpr int kExitUsage = 2;
 constexpr int kStyle = po::command_line_style::default_style & ~po::command_line_style::allow_guessing;
 constexpr const char* kArguments = "arguments";  // internal name of a command's arguments
 
@@ -221,7 +219,7 @@ int RunWeftctl(const std::vector<std::string>& args, World& world) {
   if (status.ok() && world.out.fail()) status = Error(EIO, "the output could not be written");
   if (status.ok()) return 0;
   world.err << fmt::format("weftctl: {}\n", status.message());
-  return kExitError;
+  return context.error_status;
 }
 
 }  // namespace weft::ctl

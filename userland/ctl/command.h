@@ -27,6 +27,11 @@
 
 namespace weft::ctl {
 
+// Of weftctl.
+inline constexpr int kExitError = 1;
+inline constexpr int kExitUsage = 2;
+inline constexpr int kExitProblemsLeft = 4;  // of fsck, as fsck(8)
+
 // The world outside of weftctl.
 struct World {
   std::ostream& out;
@@ -50,6 +55,8 @@ struct Context {
   Address meta;
   bool meta_given = false;  // by option, environment or settings
   bool json = false;
+  // Of weftctl when the command returns an error; it may choose another one before.
+  mutable int error_status = kExitError;
   std::unique_ptr<Admin> admin() const { return world.make_admin(meta); }
   // One or the other on world.out.
   void Print(const std::string& text, const nlohmann::ordered_json& as_json) const;
@@ -76,8 +83,12 @@ std::span<const Command> FsckCommands();
 std::span<const Command> BalancerCommands();
 std::span<const Command> HostCommands();
 
-// Runs the command that `args` (without the program's name) select. Exit code: 0, 1 after an error, 2 when
-// the command line is wrong; what is wrong is on world.err.
+// Runs the command that `args` (without the program's name) select. Its exit status; what is wrong is on world.err:
+//   0  done
+//   1  the command failed, which a value of an argument or option that it does not take is too
+//   2  it was not run: no such command or option, arguments missing or too many, a wrong address of the server, a
+//      mistake in the settings of this host
+//   4  fsck has done its work, and problems are left
 int RunWeftctl(const std::vector<std::string>& args, World& world);
 
 }  // namespace weft::ctl

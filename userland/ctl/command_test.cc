@@ -28,6 +28,7 @@ struct FakeServer {
   int64_t evicted = 0;
   std::vector<std::string> calls;       // of the other calls that change something
   std::function<void()> asked = [] {};  // with every PoolStatus
+  std::function<bool()> unreachable = [] { return false; };
 };
 
 class FakeAdmin : public Admin {
@@ -47,6 +48,7 @@ class FakeAdmin : public Admin {
   }
   Result<idl::PoolStatus> PoolStatus() override {
     if (!server_->error.ok()) return server_->error;
+    if (server_->unreachable()) return Status(ECONNREFUSED, "refused");
     server_->asked();
     return server_->pool;
   }
@@ -369,6 +371,43 @@ TEST_F(CommandTest, PoolWaitReturnsWhenNothingMoves) {
   EXPECT_THAT(err.str(), HasSubstr("--timeout: 'soon'"));
 }
 
+TEST_F(CommandTest, PoolWaitOutlastsARestartOfTheServer) {
+  server.pool.chunks_degraded = 1;
+  int64_t back_ms = 25'000;
+  server.unreachable = [&] { return now_ms >= 2000 && now_ms < back_ms; };
+  server.asked = [&] {
+    if (now_ms >= back_ms) server.pool.chunks_degraded = 0;
+  };
+  EXPECT_EQ(Run({"pool", "wait"}), 0) << err.str();
+  EXPECT_GE(now_ms, back_ms);
+  server.pool.chunks_degraded = 1;
+  now_ms = 0;
+  back_ms = 1'000'000;
+  EXPECT_EQ(Run({"pool", "wait"}), 1);
+  EXPECT_THAT(err.str(), HasSubstr("refused"));
+  EXPECT_NEAR(static_cast<double>(now_ms), 32'000, 500) << "half a minute without an answer";
+  EXPECT_EQ(Run({"pool", "wait"}), 1);
+  EXPECT_NEAR(static_cast<double>(now_ms), 32'000, 500) << "it was not there at all";
+  now_ms = 0;
+  EXPECT_EQ(Run({"pool", "wait", "--timeout", "5"}), 1);
+  EXPECT_EQ(now_ms, 5000);
+}
+
+TEST_F(CommandTest, PoolWaitForAScrub) {
+  idl::TaskInfo task;
+  task.kind = idl::TaskKind::SCRUB;
+  task.done_bytes = 1;
+  task.total_bytes = 2;
+  server.pool.tasks = {task};
+  EXPECT_EQ(Run({"pool", "wait", "--scrub", "--timeout", "1"}), 1);
+  EXPECT_THAT(err.str(), HasSubstr("scrub at 50%"));
+  server.asked = [this] {
+    if (now_ms >= 3000) server.pool.tasks.clear();
+  };
+  EXPECT_EQ(Run({"pool", "wait", "--scrub"}), 0) << err.str();
+  EXPECT_GE(now_ms, 3000);
+}
+
 TEST_F(CommandTest, PoolWaitWaitsForChunksThatLackACopyButNotForLostOnes) {
   server.pool.chunks = 9;
   server.pool.chunks_degraded = 3;
@@ -421,16 +460,23 @@ TEST_F(CommandTest, FsckTellsWhatIsLeft) {
   problem.repairable = true;
   server.fsck.problems = {problem};
   server.fsck.problems_total = 1;
-  EXPECT_EQ(Run({"fsck"}), 1);
+  EXPECT_EQ(Run({"fsck"}), 4);
   EXPECT_THAT(out.str(), HasSubstr("link-count: inode 5 has 2 links, 1 name (can be repaired)\n"));
   EXPECT_EQ(err.str(), "weftctl: problems that are left: 1; 1 can be repaired with --repair\n");
   server.fsck.problems[0].repaired = true;
   EXPECT_EQ(Run({"fsck", "--repair"}), 0);
   EXPECT_THAT(out.str(), HasSubstr("clean now, 1 repaired"));
   server.fsck.problems_total = 5;
-  EXPECT_EQ(Run({"fsck", "--repair"}), 1);
+  server.fsck.repaired_total = 3;
+  EXPECT_EQ(Run({"fsck", "--repair"}), 4);
   EXPECT_THAT(out.str(), HasSubstr("... and 4 more problems"));
-  EXPECT_EQ(server.calls, (std::vector<std::string>{"fsck", "fsck", "fsck repair", "fsck repair"}));
+  EXPECT_THAT(out.str(), HasSubstr("problems: 2, 3 repaired"));
+  server.fsck.repaired_total = 5;
+  EXPECT_EQ(Run({"fsck", "--repair"}), 0) << "those that are not listed are repaired too";
+  server.error = Status(EUCLEAN, "the store is damaged");
+  EXPECT_EQ(Run({"fsck"}), 1) << "it could not be checked";
+  EXPECT_EQ(server.calls,
+            (std::vector<std::string>{"fsck", "fsck", "fsck repair", "fsck repair", "fsck repair", "fsck"}));
 }
 
 TEST_F(CommandTest, FsckOfADataFolder) {

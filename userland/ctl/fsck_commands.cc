@@ -37,12 +37,14 @@ Status Fsck(const Context& context, const po::variables_map& vm) {
   Result<idl::FsckReport> report = Run(context, vm);
   if (!report.ok()) return report.status();
   context.Print(FsckText(*report), FsckJson(*report));
+  context.error_status = kExitProblemsLeft;
   return FsckVerdict(*report);
 }
 
 constexpr std::array kCommands = {
-    Command{"fsck", "", "check the metadata, also while it is used; exit status 1: problems are left", FsckOptions,
-            Fsck},
+    Command{"fsck", "",
+            "check the metadata, also while it is used; exit status 4: problems are left, 1: it could not be checked",
+            FsckOptions, Fsck},
 };
 
 }  // namespace

@@ -15,13 +15,14 @@ struct Counts {
   int64_t left = 0;
 };
 
-// Of those that are listed. What a report has beyond its limit is taken to be left.
+// A report lists some of its problems only, but counts all of them.
 Counts Count(const idl::FsckReport& report) {
   Counts counts;
   for (const idl::FsckProblem& problem : report.problems) {
     if (problem.repaired) ++counts.repaired;
     if (!problem.repaired && problem.repairable) ++counts.repairable;
   }
+  counts.repaired = std::max(counts.repaired, report.repaired_total);
   counts.left =
       std::max<int64_t>(report.problems_total, static_cast<int64_t>(report.problems.size())) - counts.repaired;
   return counts;
@@ -62,6 +63,7 @@ nlohmann::ordered_json FsckJson(const idl::FsckReport& report) {
   }
   return {{"problems", problems},
           {"problems_total", report.problems_total},
+          {"repaired_total", Count(report).repaired},
           {"inodes", report.inodes},
           {"extents", report.extents},
           {"chunks", report.chunks}};

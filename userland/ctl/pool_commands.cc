@@ -85,7 +85,9 @@ Status Scrub(const Context& context, const po::variables_map& vm) {
 }
 
 void WaitOptions(po::options_description_easy_init options) {
-  options("timeout", po::value<std::string>()->value_name("DURATION"), "such as 90s or 15min (default: for ever)");
+  options  //
+      ("timeout", po::value<std::string>()->value_name("DURATION"), "such as 90s or 15min (default: for ever)")(
+          "scrub", po::bool_switch(), "also until the scrub that runs has ended");
 }
 
 Status Wait(const Context& context, const po::variables_map& vm) {
@@ -95,11 +97,14 @@ Status Wait(const Context& context, const po::variables_map& vm) {
     if (!seconds.ok()) return seconds.status().Annotate("--timeout");
     timeout_ms = *seconds * 1000;
   }
+  bool scrub = vm["scrub"].as<bool>();
   auto admin = context.admin();
+  // A server that is not there at all is no reason to wait.
+  if (Result<idl::PoolStatus> first = admin->PoolStatus(); !first.ok()) return first.status();
   Result<idl::PoolStatus> pool = AwaitPool(admin.get(), context.world.clock, timeout_ms,
-                                           [](const idl::PoolStatus& now) { return Unrest(now).empty(); });
+                                           [&](const idl::PoolStatus& now) { return Unrest(now, scrub).empty(); });
   if (!pool.ok()) return pool.status();
-  if (std::string unrest = Unrest(*pool); !unrest.empty()) {
+  if (std::string unrest = Unrest(*pool, scrub); !unrest.empty()) {
     return Error(ETIMEDOUT, "not at rest after {}: {}", FormatAge(timeout_ms), unrest);
   }
   return Print(context, pool);
@@ -113,7 +118,10 @@ constexpr std::array kCommands = {
             SetPool},
     Command{"pool rebalance", "", "even out how full the targets are", StopOptions, Rebalance},
     Command{"pool scrub", "", "verify every copy, from the start of the pool", StopOptions, Scrub},
-    Command{"pool wait", "", "return when no copy is missing or being made or moved", WaitOptions, Wait},
+    Command{
+        "pool wait", "",
+        "return when no copy is missing or being made or moved; waits as long as there are too few targets for them",
+        WaitOptions, Wait},
 };
 
 }  // namespace

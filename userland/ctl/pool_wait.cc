@@ -7,6 +7,7 @@
 #include <fmt/ranges.h>
 
 #include "userland/ctl/task_view.h"
+#include "userland/rpc/client.h"
 
 namespace weft::ctl {
 namespace {
@@ -22,10 +23,10 @@ bool MakesOrMovesCopies(const idl::TaskInfo& task) {
 
 }  // namespace
 
-std::string Unrest(const idl::PoolStatus& pool) {
+std::string Unrest(const idl::PoolStatus& pool, bool scrub) {
   std::vector<std::string> what;
   for (const idl::TaskInfo& task : pool.tasks) {
-    if (MakesOrMovesCopies(task)) what.push_back(TaskLine(task));
+    if (MakesOrMovesCopies(task) || (scrub && task.kind == idl::TaskKind::SCRUB)) what.push_back(TaskLine(task));
   }
   // Lost chunks are degraded too, and stay so.
   int64_t degraded = pool.chunks_degraded - pool.chunks_lost;
@@ -44,10 +45,17 @@ std::vector<std::string> NotJoined(const idl::PoolStatus& pool) {
 Result<idl::PoolStatus> AwaitPool(Admin* admin, const WaitClock& clock, int64_t timeout_ms,
                                   const std::function<bool(const idl::PoolStatus&)>& done) {
   int64_t began_ms = clock.now_ms();
+  int64_t answered_ms = began_ms;
   for (;;) {
     Result<idl::PoolStatus> pool = admin->PoolStatus();
-    if (!pool.ok() || done(*pool)) return pool;
-    int64_t left_ms = timeout_ms < 0 ? kAskEveryMs : timeout_ms - (clock.now_ms() - began_ms);
+    int64_t now_ms = clock.now_ms();
+    if (pool.ok()) {
+      if (done(*pool)) return pool;
+      answered_ms = now_ms;
+    } else if (!IsConnectionError(pool.status()) || now_ms - answered_ms >= kNoAnswerMs) {
+      return pool;
+    }
+    int64_t left_ms = timeout_ms < 0 ? kAskEveryMs : timeout_ms - (now_ms - began_ms);
     if (left_ms <= 0) return pool;
     clock.sleep(std::min(left_ms, kAskEveryMs));
   }

@@ -15,14 +15,16 @@
 
 namespace weft::ctl {
 
-// What of the pool is not at rest, for people; empty: no copy is being made or moved, and none is missing
-// that could be made. Scrubbing and what is lost do not count.
-std::string Unrest(const idl::PoolStatus& pool);
+// What of the pool is not at rest, for people; empty: no copy is being made or moved, and none is missing but of
+// what is lost. Copies for which there are too few targets count. A scrub counts when it is asked for.
+std::string Unrest(const idl::PoolStatus& pool, bool scrub = false);
 
 // Members of the pool that do not know it yet, by name.
 std::vector<std::string> NotJoined(const idl::PoolStatus& pool);
 
 // Asks until `done`; returns the last answer. timeout_ms < 0: for ever. After the timeout the answer is not done.
+// The metadata server may be restarted meanwhile: that it cannot be reached is an error after kNoAnswerMs only.
+inline constexpr int64_t kNoAnswerMs = 30'000;
 Result<idl::PoolStatus> AwaitPool(Admin* admin, const WaitClock& clock, int64_t timeout_ms,
                                   const std::function<bool(const idl::PoolStatus&)>& done);
 

@@ -91,8 +91,8 @@ void AddSimulateOptions(po::options_description_easy_init options) {
           "this target takes so many times as long; may be repeated")(
       "servers", po::value<uint32_t>()->default_value(4)->value_name("N"), "requests that a target works on at once")(
       "depth", po::value<uint32_t>()->default_value(0)->value_name("N"),
-      "reads in flight at most; 0: as many as the trace had at its busiest")(
-      "back-to-back", po::bool_switch(), "reads come as soon as the depth allows, not when the trace says")(
+      "reads in flight at most (back to back: requests); 0: as many as the trace had at its busiest")(
+      "back-to-back", po::bool_switch(), "requests come as soon as the depth allows, not when the trace says")(
       "seed", po::value<uint64_t>()->default_value(1)->value_name("N"), "of everything that is left to chance");
 }
 
@@ -110,7 +110,8 @@ Status Simulate(const Context& context, const po::variables_map& vm) {
     if (!result.ok()) return result.status();
     results.push_back(*std::move(result));
   }
-  context.Print(TraceText(*trace, (*simulator)->depth()) + SimulationText(results), SimulationJson(results));
+  uint32_t depth = (*simulator)->depth();
+  context.Print(TraceText(*trace, depth) + SimulationText(results), SimulationJson(*trace, depth, results));
   return {};
 }
 

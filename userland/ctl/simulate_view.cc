@@ -62,7 +62,8 @@ std::string SimulationText(const std::vector<balancer::SimulationResult>& result
   return LatencyTable(results) + "\n" + LoadTable(results);
 }
 
-Json SimulationJson(const std::vector<balancer::SimulationResult>& results) {
+Json SimulationJson(const balancer::Trace& trace, uint32_t depth,
+                    const std::vector<balancer::SimulationResult>& results) {
   Json list = Json::array();
   for (const balancer::SimulationResult& r : results) {
     Json targets = Json::array();
@@ -81,7 +82,14 @@ Json SimulationJson(const std::vector<balancer::SimulationResult>& results) {
                     {"max_ns", r.max_ns},
                     {"targets", std::move(targets)}});
   }
-  return list;
+  return {{"trace",
+           {{"reads", trace.reads.size()},
+            {"depth", depth},
+            {"requests", trace.dones.size()},
+            {"places", trace.places.size()},
+            {"dropped", trace.dropped},
+            {"complete", trace.complete}}},
+          {"policies", std::move(list)}};
 }
 
 }  // namespace weft::ctl

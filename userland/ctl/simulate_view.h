@@ -16,6 +16,8 @@ namespace weft::ctl {
 std::string TraceText(const balancer::Trace& trace, uint32_t depth);
 // Policies side by side, then the load of each target.
 std::string SimulationText(const std::vector<balancer::SimulationResult>& results);
-nlohmann::ordered_json SimulationJson(const std::vector<balancer::SimulationResult>& results);
+// Both: {"trace": {...}, "policies": [...]}.
+nlohmann::ordered_json SimulationJson(const balancer::Trace& trace, uint32_t depth,
+                                      const std::vector<balancer::SimulationResult>& results);
 
 }  // namespace weft::ctl
