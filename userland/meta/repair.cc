@@ -41,7 +41,11 @@ void Repair::OnReport(uint32_t target, const idl::Damage& damage) {
 void Repair::OnFinished(uint32_t target, const idl::JobResult& result, int64_t now_ms) {
   Place place{static_cast<uint64_t>(result.chunk), target};
   auto job = jobs_.find(place);
-  if (job == jobs_.end() || job->second != static_cast<uint32_t>(result.version)) return;
+  // The chunk may have changed in this very batch: jobs follow at its end.
+  const Chunk* chunk = chunks_->Find(place.first);
+  if (job == jobs_.end() || job->second != static_cast<uint32_t>(result.version) || chunk == nullptr ||
+      chunk->version != job->second)
+    return;
   const std::string& name = targets_->FindId(target)->record.name;
   size_t before = chunks_->DamageOf(place.first, target).size();
   changed_ = true;

@@ -114,7 +114,10 @@ void Resync::OnProgress(uint32_t target, const idl::JobProgress& progress) {
 void Resync::OnFinished(uint32_t target, const idl::JobResult& result) {
   auto index = static_cast<uint64_t>(result.chunk);
   auto it = jobs_.find(index);
-  if (it == jobs_.end() || it->second.target != target || it->second.version != static_cast<uint32_t>(result.version))
+  // The chunk may have changed in this very batch: jobs follow at its end.
+  const Chunk* chunk = chunks_->Find(index);
+  if (it == jobs_.end() || it->second.target != target || it->second.version != static_cast<uint32_t>(result.version) ||
+      chunk == nullptr || chunk->version != it->second.version)
     return;
   CopyJob& job = it->second;
   if (result.error == 0) {

@@ -116,8 +116,10 @@ void Scrub::OnTarget(uint32_t id, const Members& members) {
 void Scrub::OnFinished(uint32_t target, const idl::JobResult& result, int64_t now_ms) {
   auto index = static_cast<uint64_t>(result.chunk);
   auto it = running_.find(index);
-  if (it == running_.end() || it->second.version != static_cast<uint32_t>(result.version) ||
-      it->second.pending.erase(target) == 0)
+  // The chunk may have changed in this very batch: what runs follows at its end.
+  const Chunk* chunk = chunks_->Find(index);
+  if (it == running_.end() || it->second.version != static_cast<uint32_t>(result.version) || chunk == nullptr ||
+      chunk->version != it->second.version || it->second.pending.erase(target) == 0)
     return;
   --busy_[target];
   targets_->TouchJobs(target);

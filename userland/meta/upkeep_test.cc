@@ -116,6 +116,53 @@ TEST_F(UpkeepTest, AClientMarksItStaleWhileItIsCopied) {
   pool_.ExpectWhole();
 }
 
+TEST_F(UpkeepTest, ACopyThatFinishesInTheBatchInWhichItBecameStaleIsStale) {
+  pool_.Form(2, 2);
+  uint64_t index = pool_.MakeChunk();
+  pool_.MarkStale(index, "t2");
+  idl::Job job = pool_.Jobs("t2").at(0);
+  ASSERT_EQ(job.kind, idl::JobKind::COPY);
+  uint32_t id = pool_.Id("t2");
+  pool_.server().BeginBatch();
+  pool_.MarkStale(index, "t2");  // a write that it has not got is acknowledged after this
+  pool_.Finish("t2", job);
+  pool_.server().EndBatch();
+  EXPECT_NE(pool_.ChunkAt(index).On(id)->state, CopyState::kInSync);
+  pool_.Work();
+  pool_.ExpectWhole();
+}
+
+TEST_F(UpkeepTest, ACopyThatFinishesInTheBatchInWhichItsWriterDiedIsStale) {
+  pool_.Form(2, 2);
+  uint64_t index = pool_.MakeChunk();
+  pool_.MarkStale(index, "t2");
+  idl::Job job = pool_.Jobs("t2").at(0);
+  uint32_t id = pool_.Id("t2");
+  ASSERT_EQ(pool_.server().Execute(op::OpenChunks({static_cast<int64_t>(index)})).error, 0);
+  pool_.server().BeginBatch();
+  ASSERT_TRUE(pool_.server().Run([&](StateMachine& m) { return m.EvictSession(pool_.server().session()); }).ok());
+  pool_.Finish("t2", job);
+  pool_.server().EndBatch();
+  EXPECT_NE(pool_.ChunkAt(index).On(id)->state, CopyState::kInSync);
+}
+
+TEST_F(UpkeepTest, AMismatchOfACopyThatBecameStaleInTheSameBatchDoesNoHarm) {
+  pool_.Form(2, 2);
+  uint64_t index = pool_.MakeChunk();
+  ASSERT_TRUE(pool_.Admin([](StateMachine& m) { return m.Scrub(false); }).ok());
+  std::string lead = pool_.Jobs("t1").at(0).peers.empty() ? "t2" : "t1";
+  std::string other = lead == "t1" ? "t2" : "t1";
+  idl::JobResult result = TestPool::ResultOf(pool_.Jobs(lead).at(0));
+  idl::Mismatch& mismatch = result.mismatches.emplace_back();
+  mismatch.peer = static_cast<int32_t>(pool_.Id(other));
+  mismatch.blocks = {1};
+  pool_.server().BeginBatch();
+  pool_.MarkStale(index, lead);
+  pool_.Finish(lead, result);
+  pool_.server().EndBatch();
+  EXPECT_EQ(pool_.ChunkAt(index).On(pool_.Id(other))->state, CopyState::kInSync);
+}
+
 TEST_F(UpkeepTest, ATargetHasToShowLifeFirst) {
   pool_.Form(2, 2);
   uint64_t index = pool_.MakeChunk();
