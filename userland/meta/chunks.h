@@ -103,6 +103,8 @@ class Chunks {
   std::vector<std::pair<uint64_t, ReleaseRecord>> ReleasesOf(uint32_t target) const;  // offset, what was there
   // ENOENT: it is not being released.
   int ReleaseDone(uint32_t target, uint64_t offset);
+  // The target knows a higher version there: under the next one. ENOENT as above.
+  int RenewRelease(uint32_t target, uint64_t offset);
   // The target is no member any more.
   void ForgetReleases(uint32_t target);
 
@@ -110,7 +112,8 @@ class Chunks {
   // resynchronised.
   // EINVAL: a block outside the chunk.
   int AddDamage(uint64_t index, uint32_t target, const std::vector<int64_t>& blocks);
-  int RepairDamage(uint64_t index, uint32_t target);  // all of that copy is good again
+  // Those of that copy are good again.
+  int RepairDamage(uint64_t index, uint32_t target, const std::vector<uint32_t>& blocks);
   const std::set<uint32_t>& DamageOf(uint64_t index, uint32_t target) const;
   const DamageMap& damage() const { return damage_; }
   uint64_t bad_blocks() const { return bad_blocks_; }

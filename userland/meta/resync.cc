@@ -117,7 +117,7 @@ void Resync::OnFinished(uint32_t target, const idl::JobResult& result) {
   // The chunk may have changed in this very batch: jobs follow at its end.
   const Chunk* chunk = chunks_->Find(index);
   if (it == jobs_.end() || it->second.target != target || it->second.version != static_cast<uint32_t>(result.version) ||
-      chunk == nullptr || chunk->version != it->second.version)
+      result.attempt != 0 || chunk == nullptr || chunk->version != it->second.version)
     return;
   CopyJob& job = it->second;
   if (result.error == 0) {

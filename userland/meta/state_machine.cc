@@ -122,7 +122,7 @@ Status StateMachine::Load(MetaNow now) {
   targets_.Load(now.mono_ms, counters_.starts);
   targets_.SetChunkBytes(chunks_.pool().chunk_bytes());
   sessions_.Load(now.mono_ms);
-  if (chunks_.formed()) upkeep_.Load();
+  upkeep_.Load(now.mono_ms, counters_.starts);
   if (Status status = CommitStore(); !status.ok()) return status;
   if (chunks_.formed()) {
     LogInfo("cluster '{}': {} inodes, {} blocks used, {} free, {} chunks, {} sessions", options_.cluster,

@@ -41,7 +41,7 @@ Status StateMachine::ReportDamage(const std::string& uuid, int64_t instance, con
   if (!target.ok()) return target.status();
   if ((*target)->id == 0) return {};
   BeginOperation();
-  for (const idl::Damage& damage : damages) upkeep_.OnDamage((*target)->id, damage);
+  upkeep_.OnDamage((*target)->id, damages);
   return {};
 }
 

@@ -3,6 +3,7 @@
 // The pool under failures and changes: targets that restart, drain, are lost; copies that go stale, damage, scrub.
 #include <cerrno>
 
+#include "thrift-gen/admin_constants.h"
 #include "userland/meta/test_pool.h"
 
 namespace weft {
@@ -161,6 +162,22 @@ TEST_F(UpkeepTest, AMismatchOfACopyThatBecameStaleInTheSameBatchDoesNoHarm) {
   pool_.Finish(lead, result);
   pool_.server().EndBatch();
   EXPECT_EQ(pool_.ChunkAt(index).On(pool_.Id(other))->state, CopyState::kInSync);
+}
+
+TEST_F(UpkeepTest, AfterARestartATargetHasToShowLife) {
+  pool_.Form(2, 2);
+  uint64_t index = pool_.MakeChunk();
+  uint32_t id = pool_.Id("t2");
+  pool_.Silence("t2");
+  pool_.server().Advance(100);
+  pool_.MarkStale(index, "t2");
+  pool_.server().Open();
+  pool_.server().Run([](StateMachine&) { return 0; });
+  EXPECT_EQ(pool_.ChunkAt(index).On(id)->state, CopyState::kStale);
+  pool_.server().Advance(100);
+  pool_.Up("t2");
+  pool_.Advance(500);
+  EXPECT_EQ(pool_.ChunkAt(index).On(id)->state, CopyState::kResyncing);
 }
 
 TEST_F(UpkeepTest, ATargetHasToShowLifeFirst) {
@@ -419,8 +436,104 @@ TEST_F(UpkeepTest, DamageIsRepairedFromAnotherCopy) {
   pool_.Advance(0);
   ASSERT_EQ(pool_.Jobs("t2").size(), 1U) << "damage is remembered";
   pool_.Finish("t2", jobs[0]);
+  EXPECT_EQ(pool_.Status().bad_blocks, 2) << "it may have been another's";
+  pool_.Finish("t2", pool_.Jobs("t2").at(0));
   EXPECT_EQ(pool_.Status().bad_blocks, 0);
   EXPECT_TRUE(pool_.Jobs("t2").empty());
+}
+
+TEST_F(UpkeepTest, ARepairMakesGoodWhatItNamed) {
+  pool_.Form(2, 2);
+  uint64_t index = pool_.MakeChunk();
+  auto offset = static_cast<int64_t>(pool_.ChunkAt(index).On(pool_.Id("t2"))->offset);
+  pool_.Damage("t2", offset, {3});
+  idl::Job first = pool_.Jobs("t2").at(0);
+  pool_.Damage("t2", offset, {4});
+  EXPECT_EQ(pool_.Jobs("t2").at(0), first) << "what is under way is not disturbed";
+  pool_.Finish("t2", first);
+  EXPECT_EQ(pool_.Status().bad_blocks, 1);
+  idl::Job second = pool_.Jobs("t2").at(0);
+  EXPECT_EQ(second.blocks, (std::vector<int64_t>{4}));
+  EXPECT_EQ(second.version, first.version);
+  EXPECT_NE(second.attempt, first.attempt);
+  pool_.Finish("t2", first);
+  EXPECT_EQ(pool_.Status().bad_blocks, 1) << "a result that came twice";
+  pool_.Finish("t2", second, EIO);
+  EXPECT_TRUE(pool_.Jobs("t2").empty());
+  pool_.Advance(10'000);
+  EXPECT_NE(pool_.Jobs("t2").at(0).attempt, second.attempt);
+  pool_.Finish("t2", pool_.Jobs("t2").at(0));
+  EXPECT_EQ(pool_.Status().bad_blocks, 0);
+}
+
+TEST_F(UpkeepTest, MoreBadBlocksThanAJobTakes) {
+  pool_.Create(2, 64 << 20);
+  uint64_t index = pool_.MakeChunk();
+  auto offset = static_cast<int64_t>(pool_.ChunkAt(index).On(pool_.Id("t2"))->offset);
+  std::vector<idl::Damage> damages(3);
+  for (int64_t i = 0; i < 3; ++i) {
+    damages[i].offset = offset;
+    for (int64_t block = 0; block < 4000; ++block) damages[i].blocks.push_back(i * 4000 + block);
+  }
+  const idl::RegisterTargetArgs& args = pool_.Args("t2");
+  ASSERT_TRUE(
+      pool_.server().Run([&](StateMachine& m) { return m.ReportDamage(args.uuid, args.instance, damages); }).ok());
+  EXPECT_EQ(pool_.Status().bad_blocks, 12'000);
+  size_t jobs = 0;
+  for (; !pool_.Jobs("t2").empty() && jobs < 10; ++jobs) {
+    idl::Job job = pool_.Jobs("t2").at(0);
+    EXPECT_LE(job.blocks.size(), kBlocksPerItem);
+    idl::JobResult result = TestPool::ResultOf(job);
+    if (jobs == 0) result.bad_blocks = job.blocks;  // that none of these can be read is no reason to leave the others
+    pool_.Finish("t2", result);
+  }
+  EXPECT_EQ(jobs, 3U);
+  EXPECT_EQ(pool_.Status().bad_blocks, static_cast<int64_t>(kBlocksPerItem));
+  pool_.Advance(30'000);
+  pool_.Finish("t2", pool_.Jobs("t2").at(0));
+  EXPECT_EQ(pool_.Status().bad_blocks, 0);
+}
+
+TEST_F(UpkeepTest, BoundsAreThoseOfTheContract) {
+  EXPECT_EQ(static_cast<int64_t>(kBlocksPerItem), idl::g_admin_constants.BLOCKS_PER_ITEM);
+  EXPECT_EQ(static_cast<int64_t>(kFsckFindingsMax), idl::g_admin_constants.FSCK_PROBLEMS_MAX);
+}
+
+TEST_F(UpkeepTest, AReleaseThatFailsIsTriedAgain) {
+  pool_.Form(3, 2);
+  for (int i = 0; i < 3; ++i) pool_.MakeChunk();
+  ASSERT_TRUE(pool_.Admin([](StateMachine& m) { return m.DrainTarget("t1", false); }).ok());
+  auto releases = [&] {
+    std::vector<idl::Job> jobs = pool_.AllJobs("t1");
+    std::erase_if(jobs, [](const idl::Job& job) { return job.kind != idl::JobKind::RELEASE; });
+    return jobs;
+  };
+  std::vector<idl::Job> before = releases();
+  ASSERT_FALSE(before.empty());
+  pool_.Finish("t1", before[0], EIO);
+  EXPECT_EQ(releases().size(), before.size() - 1) << "not at once";
+  EXPECT_LE(pool_.server().machine().deadline_ms(), pool_.server().now().mono_ms + 10'000);
+  pool_.Advance(10'000);
+  auto again = [&] {
+    for (const idl::Job& job : releases()) {
+      if (job.offset == before[0].offset) return job;
+    }
+    ADD_FAILURE() << "it is not ordered again";
+    return idl::Job();
+  };
+  idl::Job second = again();
+  EXPECT_EQ(second.version, before[0].version);
+  EXPECT_NE(second.attempt, before[0].attempt);
+  pool_.Finish("t1", before[0]);
+  EXPECT_EQ(again(), second) << "a result of the first attempt";
+  pool_.Finish("t1", second, ESTALE);
+  pool_.Advance(10'000);
+  idl::Job third = again();
+  EXPECT_GT(third.version, second.version) << "it knows a higher one";
+  EXPECT_GT(static_cast<uint32_t>(third.version), 0U);
+  pool_.Finish("t1", third);
+  EXPECT_LT(releases().size(), before.size());
+  pool_.server().Check();
 }
 
 TEST_F(UpkeepTest, DamageThatNoCopyCanRepairStays) {
@@ -501,6 +614,67 @@ TEST_F(UpkeepTest, ScrubWalksAllChunks) {
   EXPECT_FALSE(pool_.HasTask(idl::TaskKind::SCRUB));
   EXPECT_GE(peers, 9U) << "one of each chunk compares";
   EXPECT_GT(pool_.Status().scrubbed_s, 0);
+}
+
+TEST_F(UpkeepTest, AScrubVisitsAgainWhatItMissed) {
+  pool_.Form(2, 2);
+  pool_.MakeChunk();
+  pool_.MakeChunk();
+  pool_.Down("t2");
+  ASSERT_TRUE(pool_.Admin([](StateMachine& m) { return m.Scrub(false); }).ok());
+  EXPECT_EQ(pool_.Task(idl::TaskKind::SCRUB, "").waits_for, "");
+  for (int i = 0; i < 20 && !pool_.Jobs("t1").empty(); ++i) pool_.Finish("t1", pool_.Jobs("t1").at(0));
+  idl::TaskInfo task = pool_.Task(idl::TaskKind::SCRUB, "");
+  EXPECT_NE(task.waits_for.find("down"), std::string::npos) << task.waits_for;
+  EXPECT_LT(task.done_bytes, task.total_bytes);
+  EXPECT_EQ(pool_.Status().scrubbed_s, 0);
+  pool_.server().Open();
+  for (int i = 0; i < 5; ++i) pool_.Advance(1000);  // it is found to be down again
+  pool_.Up("t2");
+  EXPECT_EQ(pool_.Task(idl::TaskKind::SCRUB, "").waits_for, "");
+  std::set<int64_t> seen;
+  for (int i = 0; i < 100 && pool_.HasTask(idl::TaskKind::SCRUB); ++i) {
+    for (std::string name : {"t1", "t2"}) {
+      for (const idl::Job& job : pool_.Jobs(name)) {
+        if (name == "t2") seen.insert(job.chunk);
+        pool_.Finish(name, job);
+      }
+    }
+  }
+  EXPECT_EQ(seen.size(), pool_.server().machine().chunks().all().size());
+  EXPECT_FALSE(pool_.HasTask(idl::TaskKind::SCRUB));
+  EXPECT_GT(pool_.Status().scrubbed_s, 0);
+}
+
+TEST_F(UpkeepTest, AScrubWhoseTargetDiesUnderWayVisitsItsChunksAgain) {
+  pool_.Form(2, 2);
+  pool_.MakeChunk();
+  ASSERT_TRUE(pool_.Admin([](StateMachine& m) { return m.Scrub(false); }).ok());
+  ASSERT_FALSE(pool_.Jobs("t2").empty());
+  pool_.Down("t2");
+  pool_.Work();
+  EXPECT_TRUE(pool_.HasTask(idl::TaskKind::SCRUB));
+  pool_.Restart("t2");
+  pool_.Work();
+  EXPECT_FALSE(pool_.HasTask(idl::TaskKind::SCRUB));
+}
+
+TEST_F(UpkeepTest, AScrubThatFailsIsTriedAgain) {
+  pool_.Form(2, 2);
+  pool_.MakeChunk();
+  ASSERT_TRUE(pool_.Admin([](StateMachine& m) { return m.Scrub(false); }).ok());
+  idl::Job job = pool_.Jobs("t1").at(0);
+  pool_.Finish("t1", job, EIO);
+  for (int i = 0; i < 5; ++i) pool_.WorkOnce();
+  EXPECT_TRUE(pool_.HasTask(idl::TaskKind::SCRUB));
+  EXPECT_TRUE(pool_.Jobs("t1").empty());
+  pool_.Advance(10'000);
+  idl::Job again = pool_.Jobs("t1").at(0);
+  EXPECT_EQ(again.chunk, job.chunk);
+  EXPECT_EQ(again.version, job.version);
+  EXPECT_NE(again.attempt, job.attempt);
+  pool_.Work();
+  EXPECT_FALSE(pool_.HasTask(idl::TaskKind::SCRUB));
 }
 
 TEST_F(UpkeepTest, ScrubBeginsByItself) {
