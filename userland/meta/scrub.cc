@@ -184,8 +184,8 @@ void Scrub::OnFinished(uint32_t target, const idl::JobResult& result, int64_t no
   if (result.error == 0 && lead && !result.mismatches.empty()) OnMismatches(index, target, result);
 }
 
-// Which copy is right? With three or more, what most of them say; of two, the first: nothing tells them apart, for
-// each agrees with its own checksums.
+// Which copy is right? With three or more, what most of them say of a block; of two, the first: nothing tells them
+// apart, for each agrees with its own checksums.
 void Scrub::OnMismatches(uint64_t index, uint32_t lead, const idl::JobResult& result) {
   const Chunk* chunk = chunks_->Find(index);
   if (chunk == nullptr) return;
@@ -193,19 +193,31 @@ void Scrub::OnMismatches(uint64_t index, uint32_t lead, const idl::JobResult& re
   for (const Copy& copy : chunk->copies) {
     if (copy.state == CopyState::kInSync) in_sync.insert(copy.target);
   }
-  std::set<uint32_t> differ;
+  std::map<int64_t, std::set<uint32_t>> by_block;  // -> the peers that differ from the lead
   for (const idl::Mismatch& mismatch : result.mismatches) {
     auto peer = static_cast<uint32_t>(mismatch.peer);
     if (peer == lead || !in_sync.contains(peer)) continue;
-    differ.insert(peer);
+    for (int64_t block : mismatch.blocks) by_block[block].insert(peer);
     LogError("chunk {}: {} blocks differ between the copies on targets '{}' and '{}'", index, mismatch.blocks.size(),
              targets_->FindId(lead)->record.name, targets_->FindId(peer)->record.name);
   }
-  std::set<uint32_t> wrong = differ;
-  if (in_sync.size() >= 3 && differ.size() * 2 > in_sync.size()) wrong = {lead};
+  std::set<uint32_t> wrong;
+  for (const auto& [block, peers] : by_block) {
+    if (in_sync.size() >= 3 && peers.size() * 2 > in_sync.size()) {
+      wrong.insert(lead);
+    } else {
+      wrong.insert(peers.begin(), peers.end());
+    }
+  }
   for (uint32_t target : wrong) {
-    if (int error = chunks_->SetState(index, target, CopyState::kStale); error != 0)
+    int error = chunks_->SetState(index, target, CopyState::kStale);
+    // Each has been wrong somewhere: the last one stays.
+    if (error == EBUSY) {
+      LogWarning("chunk {}: every copy differs from most others in some block; the one on target {} is kept", index,
+                 target);
+    } else if (error != 0) {
       LogError("chunk {}: copy on target {} could not be marked stale: {}", index, target, strerror(error));
+    }
   }
 }
 

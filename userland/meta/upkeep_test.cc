@@ -729,6 +729,26 @@ TEST_F(UpkeepTest, OfThreeCopiesMostAreRight) {
   EXPECT_EQ(pool_.ChunkAt(index).Count(CopyState::kInSync), 2U);
 }
 
+TEST_F(UpkeepTest, OfThreeCopiesMostAreRightBlockByBlock) {
+  pool_.Form(3, 3);
+  uint64_t index = pool_.MakeChunk();
+  ASSERT_TRUE(pool_.Admin([](StateMachine& m) { return m.Scrub(false); }).ok());
+  std::string lead;
+  for (std::string name : {"t1", "t2", "t3"}) {
+    if (!pool_.Jobs(name).at(0).peers.empty()) lead = name;
+  }
+  idl::JobResult result = TestPool::ResultOf(pool_.Jobs(lead).at(0));
+  for (std::string name : {"t1", "t2", "t3"}) {
+    if (name == lead) continue;
+    idl::Mismatch& mismatch = result.mismatches.emplace_back();
+    mismatch.peer = static_cast<int32_t>(pool_.Id(name));
+    mismatch.blocks = {static_cast<int64_t>(result.mismatches.size())};  // each is alone with its own
+  }
+  pool_.Finish(lead, result);
+  EXPECT_EQ(pool_.ChunkAt(index).On(pool_.Id(lead))->state, CopyState::kInSync);
+  EXPECT_EQ(pool_.ChunkAt(index).Count(CopyState::kInSync), 1U);
+}
+
 TEST_F(UpkeepTest, ADeadClientsCopyIsPromotedWhenTheOtherIsGone) {
   pool_.Form(3, 2);
   uint64_t index = pool_.MakeChunk();
