@@ -327,6 +327,8 @@ void Resync::Step(uint64_t index) {
     ChunkPlan plan = PlanChunk(*chunk, members_);
     if (plan.action == Action::kNothing) return Stand(index, *chunk, plan);
     if (plan.action == Action::kResync && !ShowsLife(index, plan.target)) return Later(index, now_ms_ + kLifeMs);
+    if (plan.action == Action::kDrop && HasBlocksOthersLack(index, *chunk, plan.target))
+      return Later(index, now_ms_ + kRetryMs);  // they are repaired from it first
     tables_->tx().Begin();
     chunks_->Begin();
     if (int error = Carry(index, *chunk, plan); error != 0) {
@@ -368,6 +370,21 @@ int Resync::Carry(uint64_t index, const Chunk& chunk, const ChunkPlan& plan) {
       break;
   }
   return 0;
+}
+
+bool Resync::HasBlocksOthersLack(uint64_t index, const Chunk& chunk, uint32_t target) const {
+  const Copy* dropped = chunk.On(target);
+  if (dropped == nullptr || dropped->state != CopyState::kInSync) return false;
+  std::vector<const std::set<uint32_t>*> others;
+  for (const Copy& copy : chunk.copies) {
+    if (copy.target != target && copy.state == CopyState::kInSync)
+      others.push_back(&chunks_->DamageOf(index, copy.target));
+  }
+  if (others.empty()) return false;
+  const std::set<uint32_t>& own = chunks_->DamageOf(index, target);
+  return std::ranges::any_of(*others.front(), [&](uint32_t block) {
+    return !own.contains(block) && std::ranges::all_of(others, [&](const auto* bad) { return bad->contains(block); });
+  });
 }
 
 // The chunk needs nothing, or has to wait.

@@ -102,6 +102,8 @@ class Resync {
 
   void Step(uint64_t index);
   int Carry(uint64_t index, const Chunk& chunk, const ChunkPlan& plan);
+  // The copy on `target` has a block that is bad in all others in sync.
+  bool HasBlocksOthersLack(uint64_t index, const Chunk& chunk, uint32_t target) const;
   void Stand(uint64_t index, const Chunk& chunk, const ChunkPlan& plan);
   void StartMoves();
   void WakeLines();

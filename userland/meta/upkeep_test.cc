@@ -180,6 +180,33 @@ TEST_F(UpkeepTest, AfterARestartATargetHasToShowLife) {
   EXPECT_EQ(pool_.ChunkAt(index).On(id)->state, CopyState::kResyncing);
 }
 
+TEST_F(UpkeepTest, ACopyWithTheOnlyGoodBlockIsNotDropped) {
+  pool_.Form(3, 2);
+  uint64_t index = pool_.MakeChunk();
+  Chunk chunk = pool_.ChunkAt(index);
+  std::string from = pool_.NameOf(chunk.copies[0].target);
+  std::string stays = pool_.NameOf(chunk.copies[1].target);
+  uint32_t id = pool_.Id(from);
+  ASSERT_TRUE(pool_.Admin([&](StateMachine& m) { return m.DrainTarget(from, false); }).ok());
+  std::string to;
+  for (std::string name : {"t1", "t2", "t3"}) {
+    if (name != from && name != stays) to = name;
+  }
+  // The new copy is made from that which stays, and both have the same bad block.
+  pool_.Damage(stays, static_cast<int64_t>(chunk.copies[1].offset), {9});
+  idl::JobResult result;
+  for (const idl::Job& job : pool_.Jobs(to)) {
+    if (job.kind == idl::JobKind::COPY && job.chunk == static_cast<int64_t>(index)) result = TestPool::ResultOf(job);
+  }
+  result.bad_blocks = {9};
+  pool_.Finish(to, result);
+  EXPECT_NE(pool_.ChunkAt(index).On(id), nullptr);
+  pool_.Work();
+  EXPECT_EQ(pool_.ChunkAt(index).On(id), nullptr) << "the others were repaired from it";
+  EXPECT_EQ(pool_.Status().bad_blocks, 0);
+  pool_.ExpectWhole();
+}
+
 TEST_F(UpkeepTest, ATargetHasToShowLifeFirst) {
   pool_.Form(2, 2);
   uint64_t index = pool_.MakeChunk();
