@@ -93,7 +93,7 @@ class Chunks {
   // The target has started anew: what was being resynchronised there is stale.
   void StaleResyncing(uint32_t target);
   // A client died that had the chunk open: its copies may differ. One copy in sync stays so (on a target that
-  // is up, if there is one; lowest id), the others become stale; those that were in sync: doubtful.
+  // is up, if there is one; fewest bad blocks, lowest id), the others become stale; those that were in sync: doubtful.
   void Equalize(uint64_t index, const IsUp& up);
   // Somebody will write: copies that get no writes do not have everything any more.
   void ClearDoubtful(uint64_t index);
@@ -119,6 +119,7 @@ class Chunks {
   uint64_t bad_blocks() const { return bad_blocks_; }
 
  private:
+  auto RankIn(uint64_t index, const IsUp& up) const;
   uint32_t NextVersion();
   // The primitives: each changes the mirror, the store and the undo log.
   void Put(uint64_t index, std::optional<Chunk> chunk);
