@@ -124,7 +124,8 @@ class Resync {
   void UpdateJob(uint64_t index, const Chunk* chunk);
   std::map<uint64_t, CopyJob>::iterator EndJob(std::map<uint64_t, CopyJob>::iterator job);
   uint32_t PickSource(const Chunk& chunk, uint32_t target) const;
-  uint64_t Remaining(const TaskKey& key) const;
+  uint64_t CopiesLeft(const TaskKey& key) const;
+  uint64_t Remaining(const TaskKey& key) const;  // bytes
   uint64_t MovesLeft() const;
   std::string WaitsFor(const TaskKey& key, const TargetState* target) const;
   std::vector<idl::Peer> PeersOf(const Chunk& chunk, const CopyJob& job) const;
