@@ -116,7 +116,7 @@ ChunkPlan PlanResync(const Chunk& chunk, const Census& count, const Members& mem
 
 ChunkPlan PlanAdd(const Chunk& chunk, const Census& count, const Members& members) {
   if (count.in_sync_up == 0) return {Action::kNothing, 0, 0, Wait::kSource};
-  if (chunk.copies.size() >= kChunkCopiesMax) return {Action::kNothing, 0, 0, Wait::kTurn};
+  if (chunk.copies.size() >= kChunkCopiesMax) return {Action::kNothing, 0, 0, Wait::kSource};
   // A free turn counts less than a zone of its own and more than how full a target is: otherwise all would wait
   // for the emptiest target.
   const Member* best = nullptr;

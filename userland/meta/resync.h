@@ -5,7 +5,8 @@
 // that is RESYNCING is a job. After a restart of the server the rest is found again from them.
 //
 // A batch does a bounded amount of work: chunks that something happened to are looked at (todo_), those that have
-// to wait stand in lines for their turn (lines_) or until a target changes (blocked_). State machine thread.
+// to wait stand in lines for their turn (lines_), for room (full_) or until a target changes (blocked_). State machine
+// thread.
 #pragma once
 
 #include <cstdint>
@@ -142,6 +143,8 @@ class Resync {
 
   ChunkLine todo_;
   std::map<uint32_t, ChunkLine> lines_;  // by destination; 0: any
+  ChunkLine full_;                       // that wait for room
+  size_t full_woken_ = 0;                // of them, still to be looked at
   std::set<uint64_t> blocked_;
   std::multimap<int64_t, uint64_t> later_;   // when to try again after a failure
   std::map<uint64_t, int64_t> retry_at_ms_;  // the same by chunk
