@@ -440,9 +440,14 @@ void Resync::StartMoves() {
   moves_wanted_ = false;
   if (!chunks_->pool().rebalancing) return;
   bool blocked = false;
+  size_t started = 0;
   auto on = [this](uint32_t id) -> const std::set<uint64_t>& { return chunks_->on(id); };
   for (;;) {
     members_ = CurrentMembers();
+    if (started++ == kMovesPerBatch) {
+      moves_wanted_ = true;
+      return;
+    }
     std::optional<Move> move = PickMove(chunks_->all(), members_, on, &blocked);
     if (!move) break;
     tables_->tx().Begin();
