@@ -73,7 +73,7 @@ void Resync::OnChunk(uint64_t index) {
 }
 
 void Resync::OnTarget(uint32_t id, const TargetChange& change) {
-  if (change.stopped && targets_->FindId(id) != nullptr) {
+  if ((change.stopped || change.silent) && targets_->FindId(id) != nullptr) {
     chunks_->StaleResyncing(id);
     auto stopped = [id](const auto& entry) { return entry.second.target == id; };
     for (auto job = jobs_.begin(); job != jobs_.end();) job = stopped(*job) ? EndJob(job) : std::next(job);

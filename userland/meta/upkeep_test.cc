@@ -164,6 +164,21 @@ TEST_F(UpkeepTest, AMismatchOfACopyThatBecameStaleInTheSameBatchDoesNoHarm) {
   EXPECT_EQ(pool_.ChunkAt(index).On(pool_.Id(other))->state, CopyState::kInSync);
 }
 
+TEST_F(UpkeepTest, TargetsThatTheServerDidNotListenToAreNotCalledOff) {
+  pool_.Form(2, 2);
+  uint64_t index = pool_.MakeChunk();
+  pool_.MarkStale(index, "t2");
+  idl::Job job = pool_.Jobs("t2").at(0);
+  pool_.server().Advance(6000);  // the server stands still
+  pool_.server().BeginBatch();
+  EXPECT_TRUE(pool_.server().Heartbeat(pool_.Args("t1")).ok());
+  EXPECT_TRUE(pool_.server().Heartbeat(pool_.Args("t2")).ok());
+  pool_.server().EndBatch();
+  EXPECT_EQ(pool_.Jobs("t2").at(0), job);
+  pool_.Finish("t2", job);
+  pool_.ExpectWhole();
+}
+
 TEST_F(UpkeepTest, AfterARestartATargetHasToShowLife) {
   pool_.Form(2, 2);
   uint64_t index = pool_.MakeChunk();
