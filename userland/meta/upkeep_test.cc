@@ -233,6 +233,20 @@ TEST_F(UpkeepTest, OfADeadClientsCopiesOneWithoutBadBlocksIsKept) {
   EXPECT_NE(pool_.ChunkAt(index).On(pool_.Id("t1"))->state, CopyState::kInSync);
 }
 
+TEST_F(UpkeepTest, AListThatIsKnownIsNotMadeAgain) {
+  pool_.Form(2, 2);
+  uint64_t index = pool_.MakeChunk();
+  pool_.MarkStale(index, "t2");
+  int64_t version = pool_.JobsVersion("t2");
+  const idl::RegisterTargetArgs& args = pool_.Args("t2");
+  auto list = [&](int64_t known) {
+    return pool_.server().Run([&](StateMachine& m) { return m.NextJobs(args.uuid, args.instance, known); });
+  };
+  EXPECT_EQ(list(version - 1)->jobs.size(), 1U);
+  EXPECT_TRUE(list(version)->jobs.empty());
+  EXPECT_EQ(list(version)->version, version);
+}
+
 TEST_F(UpkeepTest, ATargetHasToShowLifeFirst) {
   pool_.Form(2, 2);
   uint64_t index = pool_.MakeChunk();
