@@ -48,13 +48,16 @@ Result<idl::PoolStatus> StateMachine::AddTarget(const std::string& name) {
 Status StateMachine::CheckDrain(const TargetState& target) const {
   Members members = upkeep_.CurrentMembers();
   const std::set<uint64_t>& leaving = chunks_.on(target.id);
+  std::map<uint32_t, uint64_t> holds;  // of the chunks
+  for (uint64_t index : leaving) {
+    for (const Copy& copy : chunks_.Find(index)->copies) ++holds[copy.target];
+  }
   uint64_t places = 0;
   size_t active = 0;
   for (const auto& [id, member] : members) {
     if (id == target.id || member.draining) continue;
     ++active;
-    uint64_t takes = 0;
-    for (uint64_t index : leaving) takes += chunks_.Find(index)->On(id) == nullptr ? 1 : 0;
+    uint64_t takes = leaving.size() - holds[id];
     places += std::min(takes, member.places > member.used ? member.places - member.used : 0);
   }
   for (uint64_t index : leaving) {

@@ -99,10 +99,9 @@ StateMachine::StateMachine(Store* store, const MetaOptions& options, const Super
       names_(&tables_, &counters_, options.names),
       targets_(&tables_, superblock.uuid, options.cluster, options.targets),
       chunks_(&tables_, &counters_,
-              [this](uint32_t target) {
-                std::vector<PlacementTarget> view = PlacementView();
-                auto it = std::ranges::find(view, target, &PlacementTarget::id);
-                return it == view.end() ? 0 : it->slots;
+              [this](uint32_t id) {
+                const TargetState* target = targets_.FindId(id);
+                return target == nullptr ? 0 : target->record.capacity_bytes / chunks_.pool().chunk_bytes();
               }),
       open_chunks_(&tables_),
       space_(
@@ -139,7 +138,8 @@ std::vector<PlacementTarget> StateMachine::PlacementView() const {
 }
 
 bool StateMachine::IsTargetUp(uint32_t target) const {
-  return std::ranges::any_of(targets_.all(), [&](const auto& t) { return t.second.id == target && t.second.up; });
+  const TargetState* state = targets_.FindId(target);
+  return state != nullptr && state->up;
 }
 
 // From here on nothing is taken back that was done before.
