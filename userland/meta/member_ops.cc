@@ -156,6 +156,8 @@ Result<idl::PoolStatus> StateMachine::SetPool(const idl::PoolSettings& settings)
     if (settings.copies < 1 || settings.copies > static_cast<int>(kCopiesMax))
       return Error(EINVAL, "{} copies: it takes 1 to {}", settings.copies, kCopiesMax);
     pool.copies = static_cast<uint32_t>(settings.copies);
+    if (uint32_t members = space_.members_taking(); pool.copies > members)
+      return Error(EINVAL, "{} copies need as many targets; there are {}", settings.copies, members);
   }
   if (settings.__isset.resync_bytes_per_s) {
     if (settings.resync_bytes_per_s < 0)
@@ -173,6 +175,7 @@ Result<idl::PoolStatus> StateMachine::SetPool(const idl::PoolSettings& settings)
     pool.scrub_interval_s = static_cast<uint32_t>(settings.scrub_interval_s);
   }
   BeginOperation();
+  names_.SetDefaultCopies(chunks_.pool().copies, pool.copies);
   chunks_.SetPool(pool);
   targets_.TouchAllJobs();  // rates travel with the jobs
   return PoolStatus();
