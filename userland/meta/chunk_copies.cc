@@ -5,6 +5,7 @@
 // running jobs are not disturbed.
 #include <algorithm>
 #include <cerrno>
+#include <tuple>
 
 #include "userland/meta/chunks.h"
 
@@ -22,18 +23,12 @@ void SetCopyState(Copy* copy, CopyState state) {
   if (state != CopyState::kResyncing) copy->doubtful = false;
 }
 
-// Of those that `wanted` accepts: on a target that is up if there is one, lowest id.
-template <typename F>
-Copy* Choose(Chunk* chunk, const Chunks::IsUp& up, F&& wanted) {
+// Of those that `wanted` accepts the one of the lowest rank.
+template <typename F, typename R>
+Copy* Choose(Chunk* chunk, F&& wanted, R&& rank) {
   Copy* best = nullptr;
   for (Copy& copy : chunk->copies) {
-    if (!wanted(copy)) continue;
-    if (best != nullptr) {
-      bool best_up = !up || up(best->target);
-      bool copy_up = !up || up(copy.target);
-      if (best_up != copy_up ? best_up : best->target < copy.target) continue;
-    }
-    best = &copy;
+    if (wanted(copy) && (best == nullptr || rank(copy) < rank(*best))) best = &copy;
   }
   return best;
 }
@@ -106,11 +101,19 @@ int Chunks::SetLeaving(uint64_t index, uint32_t target, bool leaving) {
   return 0;
 }
 
+// Which copy to keep of those that have everything: one on a target that is up, without bad blocks, lowest id.
+auto Chunks::RankIn(uint64_t index, const IsUp& up) const {
+  return [this, index, &up](const Copy& copy) {
+    return std::tuple(up && !up(copy.target), DamageOf(index, copy.target).size(), copy.target);
+  };
+}
+
 int Chunks::Promote(uint64_t index, const IsUp& up) {
   const Chunk* found = Find(index);
   if (found == nullptr) return ENOENT;
   Chunk chunk = *found;
-  Copy* chosen = Choose(&chunk, up, [](const Copy& copy) { return copy.doubtful; });
+  Copy* chosen = Choose(
+      &chunk, [](const Copy& copy) { return copy.doubtful; }, RankIn(index, up));
   if (chosen == nullptr) return ENODATA;
   for (Copy& copy : chunk.copies) {
     if (copy.state != CopyState::kInSync) continue;
@@ -132,7 +135,8 @@ void Chunks::Equalize(uint64_t index, const IsUp& up) {
   const Chunk* found = Find(index);
   if (found == nullptr || found->copies.size() - found->Count(CopyState::kStale) <= 1) return;
   Chunk chunk = *found;
-  Copy* kept = Choose(&chunk, up, [](const Copy& copy) { return copy.state == CopyState::kInSync; });
+  Copy* kept = Choose(
+      &chunk, [](const Copy& copy) { return copy.state == CopyState::kInSync; }, RankIn(index, up));
   if (kept == nullptr) return;
   for (Copy& copy : chunk.copies) {
     if (&copy == kept || copy.state == CopyState::kStale) continue;

@@ -293,6 +293,16 @@ int Chunks::ReleaseDone(uint32_t target, uint64_t offset) {
   return 0;
 }
 
+int Chunks::RenewRelease(uint32_t target, uint64_t offset) {
+  auto it = releases_.find({target, offset});
+  if (it == releases_.end()) return ENOENT;
+  ReleaseRecord record = it->second;
+  record.version = NextVersion();
+  PutRelease(target, offset, std::nullopt);
+  PutRelease(target, offset, record);
+  return 0;
+}
+
 void Chunks::ForgetReleases(uint32_t target) {
   for (const auto& [offset, record] : ReleasesOf(target)) PutRelease(target, offset, std::nullopt);
 }
@@ -309,10 +319,12 @@ int Chunks::AddDamage(uint64_t index, uint32_t target, const std::vector<int64_t
   return 0;
 }
 
-int Chunks::RepairDamage(uint64_t index, uint32_t target) {
+int Chunks::RepairDamage(uint64_t index, uint32_t target, const std::vector<uint32_t>& blocks) {
   const Chunk* chunk = Find(index);
   if (chunk == nullptr || chunk->On(target) == nullptr) return ENOENT;
-  PutDamage(index, target, {});
+  std::set<uint32_t> left = DamageOf(index, target);
+  for (uint32_t block : blocks) left.erase(block);
+  PutDamage(index, target, std::move(left));
   return 0;
 }
 

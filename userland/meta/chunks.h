@@ -93,7 +93,7 @@ class Chunks {
   // The target has started anew: what was being resynchronised there is stale.
   void StaleResyncing(uint32_t target);
   // A client died that had the chunk open: its copies may differ. One copy in sync stays so (on a target that
-  // is up, if there is one; lowest id), the others become stale; those that were in sync: doubtful.
+  // is up, if there is one; fewest bad blocks, lowest id), the others become stale; those that were in sync: doubtful.
   void Equalize(uint64_t index, const IsUp& up);
   // Somebody will write: copies that get no writes do not have everything any more.
   void ClearDoubtful(uint64_t index);
@@ -103,6 +103,8 @@ class Chunks {
   std::vector<std::pair<uint64_t, ReleaseRecord>> ReleasesOf(uint32_t target) const;  // offset, what was there
   // ENOENT: it is not being released.
   int ReleaseDone(uint32_t target, uint64_t offset);
+  // The target knows a higher version there: under the next one. ENOENT as above.
+  int RenewRelease(uint32_t target, uint64_t offset);
   // The target is no member any more.
   void ForgetReleases(uint32_t target);
 
@@ -110,12 +112,14 @@ class Chunks {
   // resynchronised.
   // EINVAL: a block outside the chunk.
   int AddDamage(uint64_t index, uint32_t target, const std::vector<int64_t>& blocks);
-  int RepairDamage(uint64_t index, uint32_t target);  // all of that copy is good again
+  // Those of that copy are good again.
+  int RepairDamage(uint64_t index, uint32_t target, const std::vector<uint32_t>& blocks);
   const std::set<uint32_t>& DamageOf(uint64_t index, uint32_t target) const;
   const DamageMap& damage() const { return damage_; }
   uint64_t bad_blocks() const { return bad_blocks_; }
 
  private:
+  auto RankIn(uint64_t index, const IsUp& up) const;
   uint32_t NextVersion();
   // The primitives: each changes the mirror, the store and the undo log.
   void Put(uint64_t index, std::optional<Chunk> chunk);

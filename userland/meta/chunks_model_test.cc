@@ -278,7 +278,7 @@ class ChunksSimulation {
     uint32_t target = 0;
     if (!AnyCopy(&index, &target)) return;
     Try([&](StateMachine& m) {
-      if (Chance(2)) m.mutable_chunks()->RepairDamage(index, target);
+      if (Chance(2)) m.mutable_chunks()->RepairDamage(index, target, {0, 1, 2, 3});
       EXPECT_EQ(m.mutable_chunks()->AddDamage(index, target, {static_cast<int64_t>(Pick(256))}), 0);
     });
   }

@@ -356,12 +356,14 @@ TEST_F(ChunksTest, DamageIsKeptUntilItIsRepaired) {
   EXPECT_EQ(Change([](Chunks& c) { return c.AddDamage(0, 2, {1, 256}); }), EINVAL);
   EXPECT_EQ(Change([](Chunks& c) { return c.AddDamage(0, 2, {-1}); }), EINVAL);
   EXPECT_EQ(Change([](Chunks& c) { return c.AddDamage(0, 3, {1}); }), ENOENT);
-  EXPECT_EQ(Change([](Chunks& c) { return c.RepairDamage(99, 3); }), ENOENT);
+  EXPECT_EQ(Change([](Chunks& c) { return c.RepairDamage(99, 3, {3}); }), ENOENT);
   EXPECT_EQ(chunks().DamageOf(0, 2), (std::set<uint32_t>{3, 5, 255}));
   EXPECT_EQ(server_.machine().PoolStatus().bad_blocks, 3);
   server_.Open();
   EXPECT_EQ(chunks().DamageOf(0, 2), (std::set<uint32_t>{3, 5, 255}));
-  EXPECT_EQ(Change([](Chunks& c) { return c.RepairDamage(0, 2); }), 0);
+  EXPECT_EQ(Change([](Chunks& c) { return c.RepairDamage(0, 2, {3, 4}); }), 0);
+  EXPECT_EQ(chunks().DamageOf(0, 2), (std::set<uint32_t>{5, 255}));
+  EXPECT_EQ(Change([](Chunks& c) { return c.RepairDamage(0, 2, {5, 255}); }), 0);
   EXPECT_EQ(chunks().bad_blocks(), 0U);
 }
 

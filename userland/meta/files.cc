@@ -55,6 +55,7 @@ int Files::SetAttr(const OpContext& context, const idl::SetAttrOp& op, idl::Repl
     if ((!inode->IsDir() && !inode->IsRegular()) || op.copies < 1 || op.copies > static_cast<int>(kCopiesMax)) {
       return EINVAL;
     }
+    if (static_cast<uint32_t>(op.copies) > space_->members_taking()) return ENOSPC;
     inode->copies = static_cast<uint32_t>(op.copies);
   }
   if (op.valid & kSetAtime) inode->atime_ns = op.atime_ns;

@@ -4,6 +4,7 @@
 // that have lost data.
 #include <algorithm>
 #include <map>
+#include <tuple>
 
 #include "userland/base/config.h"
 #include "userland/meta/fsck_fixer.h"
@@ -238,9 +239,13 @@ bool MakeEqual(FsckFixer& fixer, const std::string& key, uint64_t index) {
   fixer.tx().Delete(key);
   std::optional<Chunk> chunk = fixer.Read<Chunk>(key::Chunk(index));
   if (!chunk || chunk->Lost() || chunk->copies.size() - chunk->Count(CopyState::kStale) <= 1) return true;
+  auto rank = [&](const Copy& copy) {
+    std::optional<DamageRecord> damage = fixer.Read<DamageRecord>(key::Damage(index, copy.target));
+    return std::tuple(damage ? damage->blocks.size() : 0, copy.target);
+  };
   Copy* kept = nullptr;
   for (Copy& copy : chunk->copies) {
-    if (copy.state == CopyState::kInSync && (kept == nullptr || copy.target < kept->target)) kept = &copy;
+    if (copy.state == CopyState::kInSync && (kept == nullptr || rank(copy) < rank(*kept))) kept = &copy;
   }
   for (Copy& copy : chunk->copies) {
     if (&copy == kept || copy.state == CopyState::kStale) continue;

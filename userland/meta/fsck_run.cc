@@ -8,9 +8,12 @@
 #include "userland/meta/codec.h"
 #include "userland/meta/fsck_fixer.h"
 #include "userland/meta/rocks_store.h"
+#include "userland/rpc/limits.h"
 
 namespace weft {
 namespace {
+
+static_assert(kFsckFindingsMax <= kContainerItemsMax);
 
 constexpr int kRoundsMax = 100;  // each but the last repairs something
 constexpr char kOfflineHint[] = "; to repair it, stop weft-meta and run `weftctl fsck --offline --repair --data DIR`";

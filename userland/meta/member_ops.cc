@@ -48,13 +48,16 @@ Result<idl::PoolStatus> StateMachine::AddTarget(const std::string& name) {
 Status StateMachine::CheckDrain(const TargetState& target) const {
   Members members = upkeep_.CurrentMembers();
   const std::set<uint64_t>& leaving = chunks_.on(target.id);
+  std::map<uint32_t, uint64_t> holds;  // of the chunks
+  for (uint64_t index : leaving) {
+    for (const Copy& copy : chunks_.Find(index)->copies) ++holds[copy.target];
+  }
   uint64_t places = 0;
   size_t active = 0;
   for (const auto& [id, member] : members) {
     if (id == target.id || member.draining) continue;
     ++active;
-    uint64_t takes = 0;
-    for (uint64_t index : leaving) takes += chunks_.Find(index)->On(id) == nullptr ? 1 : 0;
+    uint64_t takes = leaving.size() - holds[id];
     places += std::min(takes, member.places > member.used ? member.places - member.used : 0);
   }
   for (uint64_t index : leaving) {
@@ -153,6 +156,8 @@ Result<idl::PoolStatus> StateMachine::SetPool(const idl::PoolSettings& settings)
     if (settings.copies < 1 || settings.copies > static_cast<int>(kCopiesMax))
       return Error(EINVAL, "{} copies: it takes 1 to {}", settings.copies, kCopiesMax);
     pool.copies = static_cast<uint32_t>(settings.copies);
+    if (uint32_t members = space_.members_taking(); pool.copies > members)
+      return Error(EINVAL, "{} copies need as many targets; there are {}", settings.copies, members);
   }
   if (settings.__isset.resync_bytes_per_s) {
     if (settings.resync_bytes_per_s < 0)
@@ -170,6 +175,7 @@ Result<idl::PoolStatus> StateMachine::SetPool(const idl::PoolSettings& settings)
     pool.scrub_interval_s = static_cast<uint32_t>(settings.scrub_interval_s);
   }
   BeginOperation();
+  names_.SetDefaultCopies(chunks_.pool().copies, pool.copies);
   chunks_.SetPool(pool);
   targets_.TouchAllJobs();  // rates travel with the jobs
   return PoolStatus();

@@ -53,6 +53,12 @@ void Namespace::Format(int64_t now_ns, uint32_t copies) {
   ++counters_->inodes;
 }
 
+void Namespace::SetDefaultCopies(uint32_t before, uint32_t now) {
+  UpdateDir(kRootIno, [=](Inode* dir) {
+    if (dir->copies == before) dir->copies = now;
+  });
+}
+
 int Namespace::GetDir(uint64_t ino, bool writable, Inode* dir) {
   std::optional<Inode> inode = tables_->GetInode(ino);
   if (!inode) return ENOENT;

@@ -23,6 +23,8 @@ class Namespace {
       : tables_(tables), counters_(counters), limits_(limits) {}
 
   // Makes the root directory; what is made in it has so many copies.
+  // The pool's default has changed: the root directory follows unless it was given a number of its own.
+  void SetDefaultCopies(uint32_t before, uint32_t now);
   void Format(int64_t now_ns, uint32_t copies);
 
   int Lookup(const idl::LookupOp& op, idl::Reply* reply);

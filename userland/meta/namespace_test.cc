@@ -67,17 +67,38 @@ TEST_F(NamespaceTest, CopiesAreInherited) {
   EXPECT_EQ(Attr(kRoot).copies, 2) << "the pool's";
   int64_t dir = MakeDir(kRoot, "d");
   int64_t before = MakeFile(dir, "before");
-  ASSERT_EQ(Error(op::SetCopies(dir, 3)), 0);
-  EXPECT_EQ(Attr(dir).copies, 3);
+  ASSERT_EQ(Error(op::SetCopies(dir, 1)), 0);
+  EXPECT_EQ(Attr(dir).copies, 1);
   EXPECT_EQ(Attr(before).copies, 2);
   int64_t file = MakeFile(MakeDir(dir, "e"), "f");
-  EXPECT_EQ(Attr(file).copies, 3);
-  ASSERT_EQ(Error(op::SetCopies(file, 1)), 0);
-  server_.Open();
   EXPECT_EQ(Attr(file).copies, 1);
-  EXPECT_EQ(Attr(MakeFile(dir, "g")).copies, 3);
+  ASSERT_EQ(Error(op::SetCopies(file, 2)), 0);
+  server_.Open();
+  EXPECT_EQ(Attr(file).copies, 2);
+  EXPECT_EQ(Attr(MakeFile(dir, "g")).copies, 1);
   ASSERT_EQ(Error(op::Rename(dir, "g", kRoot, "g")), 0);
-  EXPECT_EQ(Attr(Ino(kRoot, "g")).copies, 3) << "a rename moves a name only";
+  EXPECT_EQ(Attr(Ino(kRoot, "g")).copies, 1) << "a rename moves a name only";
+}
+
+TEST_F(NamespaceTest, ThePoolsDefaultIsThatOfTheRoot) {
+  int64_t dir = MakeDir(kRoot, "d");
+  auto set = [&](int copies) {
+    idl::PoolSettings settings;
+    settings.__set_copies(copies);
+    return server_.Run([&](StateMachine& m) { return m.SetPool(settings); }).status().code();
+  };
+  EXPECT_EQ(set(3), EINVAL) << "there are two targets";
+  ASSERT_EQ(set(1), 0);
+  EXPECT_EQ(Attr(kRoot).copies, 1);
+  EXPECT_EQ(Attr(MakeFile(kRoot, "f")).copies, 1);
+  EXPECT_EQ(Attr(dir).copies, 2) << "what there was stays";
+  ASSERT_EQ(Error(op::SetCopies(kRoot, 2)), 0);
+  ASSERT_EQ(set(2), 0);
+  ASSERT_EQ(Error(op::SetCopies(kRoot, 1)), 0);
+  ASSERT_EQ(set(1), 0);
+  ASSERT_EQ(Error(op::SetCopies(kRoot, 2)), 0);
+  ASSERT_EQ(set(2), 0);
+  EXPECT_EQ(Attr(MakeFile(kRoot, "g")).copies, 2) << "it had a number of its own";
 }
 
 TEST_F(NamespaceTest, SetCopiesErrors) {
@@ -85,6 +106,7 @@ TEST_F(NamespaceTest, SetCopiesErrors) {
   EXPECT_EQ(Error(op::SetCopies(file, 0)), EINVAL);
   EXPECT_EQ(Error(op::SetCopies(file, 5)), EINVAL);
   EXPECT_EQ(Error(op::SetCopies(file, -1)), EINVAL);
+  EXPECT_EQ(Error(op::SetCopies(file, 3)), ENOSPC) << "there are two targets";
   EXPECT_EQ(Error(op::SetCopies(999, 2)), ENOENT);
   EXPECT_EQ(Error(op::SetCopies(Make(kRoot, "l", S_IFLNK | 0777, "x"), 2)), EINVAL);
   EXPECT_EQ(Error(op::SetCopies(Make(kRoot, "p", S_IFIFO | 0600), 2)), EINVAL);

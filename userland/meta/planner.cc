@@ -116,7 +116,7 @@ ChunkPlan PlanResync(const Chunk& chunk, const Census& count, const Members& mem
 
 ChunkPlan PlanAdd(const Chunk& chunk, const Census& count, const Members& members) {
   if (count.in_sync_up == 0) return {Action::kNothing, 0, 0, Wait::kSource};
-  if (chunk.copies.size() >= kChunkCopiesMax) return {Action::kNothing, 0, 0, Wait::kTurn};
+  if (chunk.copies.size() >= kChunkCopiesMax) return {Action::kNothing, 0, 0, Wait::kSource};
   // A free turn counts less than a zone of its own and more than how full a target is: otherwise all would wait
   // for the emptiest target.
   const Member* best = nullptr;
@@ -193,13 +193,20 @@ ChunkPlan PlanChunk(const Chunk& chunk, const Members& members) {
 
 // ---- rebalance ------------------------------------------------------------------------------------------------
 
+namespace {
+
+// (from - to) > from / 20, by weight
+bool Uneven(const Member& from, const Member& to) {
+  return Wide(from.staying) * to.places * to.weight * 19 > Wide(to.staying) * from.places * from.weight * 20;
+}
+
+}  // namespace
+
 bool WorthMoving(const Member& from, const Member& to) {
   if (from.staying == 0 || to.used >= to.places) return false;
   Wide from_size = Wide(from.places) * from.weight;
   Wide to_size = Wide(to.places) * to.weight;
-  if (Wide(from.staying - 1) * to_size < Wide(to.staying + 1) * from_size) return false;
-  // (from - to) > from / 20
-  return Wide(from.staying) * to_size * 19 > Wide(to.staying) * from_size * 20;
+  return Wide(from.staying - 1) * to_size >= Wide(to.staying + 1) * from_size && Uneven(from, to);
 }
 
 namespace {
@@ -242,10 +249,13 @@ std::optional<Move> PickMove(const std::map<uint64_t, Chunk>& chunks, const Memb
   *blocked = false;
   std::vector<const Member*> order = ByFill(members);
   for (const Member* from : order) {
+    bool busy = from->copying_out >= kCopyJobsPerTarget;
     for (auto to = order.rbegin(); to != order.rend() && *to != from; ++to) {
+      if (!Uneven(*from, **to)) break;  // still less those that are fuller
       if (!WorthMoving(*from, **to)) continue;
-      if (from->copying_out >= kCopyJobsPerTarget || (*to)->copying_in >= kCopyJobsPerTarget) {
+      if (busy || (*to)->copying_in >= kCopyJobsPerTarget) {
         *blocked = true;
+        if (busy) break;
         continue;
       }
       if (std::optional<uint64_t> index = Movable(chunks, members, on(from->id), *from, **to))

@@ -9,10 +9,11 @@
 namespace weft {
 namespace {
 
-constexpr int kStepsPerBatch = 256;  // chunks that are looked at
-constexpr int kActionsPerChunk = 8;  // at a time; each is a step towards a whole chunk, so they end
-constexpr size_t kWokenPerLine = 8;  // when a turn is free: some of them may still have to wait, for a source
-constexpr int64_t kRetryMs = 1000;   // after a job has failed; doubles
+constexpr size_t kStepsPerBatch = 256;  // chunks that are looked at
+constexpr size_t kMovesPerBatch = 64;   // that begin
+constexpr int kActionsPerChunk = 8;     // at a time; each is a step towards a whole chunk, so they end
+constexpr size_t kWokenPerLine = 8;     // when a turn is free: some of them may still have to wait, for a source
+constexpr int64_t kRetryMs = 1000;      // after a job has failed; doubles
 constexpr int64_t kRetryMsMax = 60'000;
 constexpr int64_t kLifeMs = 500;  // how often a target whose copy went stale is looked at for signs of life
 
@@ -72,7 +73,7 @@ void Resync::OnChunk(uint64_t index) {
 }
 
 void Resync::OnTarget(uint32_t id, const TargetChange& change) {
-  if (change.stopped && targets_->FindId(id) != nullptr) {
+  if ((change.stopped || change.silent) && targets_->FindId(id) != nullptr) {
     chunks_->StaleResyncing(id);
     auto stopped = [id](const auto& entry) { return entry.second.target == id; };
     for (auto job = jobs_.begin(); job != jobs_.end();) job = stopped(*job) ? EndJob(job) : std::next(job);
@@ -94,6 +95,7 @@ void Resync::OnTarget(uint32_t id, const TargetChange& change) {
     SetSource(&job, PickSource(*chunk, job.target));
   }
   for (auto& line = lines_[id]; !line.empty();) todo_.Push(line.Pop());
+  full_woken_ = full_.size();
   waits_.clear();  // told anew
   for (uint64_t index : std::exchange(blocked_, {})) todo_.Push(index);
   turns_ = room_ = true;
@@ -114,7 +116,10 @@ void Resync::OnProgress(uint32_t target, const idl::JobProgress& progress) {
 void Resync::OnFinished(uint32_t target, const idl::JobResult& result) {
   auto index = static_cast<uint64_t>(result.chunk);
   auto it = jobs_.find(index);
-  if (it == jobs_.end() || it->second.target != target || it->second.version != static_cast<uint32_t>(result.version))
+  // The chunk may have changed in this very batch: jobs follow at its end.
+  const Chunk* chunk = chunks_->Find(index);
+  if (it == jobs_.end() || it->second.target != target || it->second.version != static_cast<uint32_t>(result.version) ||
+      result.attempt != 0 || chunk == nullptr || chunk->version != it->second.version)
     return;
   CopyJob& job = it->second;
   if (result.error == 0) {
@@ -290,25 +295,35 @@ bool Resync::ShowsLife(uint64_t index, uint32_t target) const {
 }
 
 void Resync::WakeLines() {
-  if (!turns_ && !room_) return;
+  // With no job under way nothing else would wake those that are left.
+  bool idle = jobs_.empty();
+  if (room_) full_woken_ = idle ? full_.size() : std::max(full_woken_, std::min(full_.size(), kStepsPerBatch));
+  if (turns_ || room_) {
+    moves_wanted_ = true;
+    for (auto& [target, line] : lines_) {
+      auto member = members_.find(target);
+      if (member != members_.end() && member->second.copying_in >= kCopyJobsPerTarget) continue;
+      size_t woken = idle ? kStepsPerBatch : kWokenPerLine;
+      for (size_t n = 0; n < woken && !line.empty(); ++n) todo_.Push(line.Pop());
+    }
+  }
   turns_ = room_ = false;
-  moves_wanted_ = true;
-  for (auto& [target, line] : lines_) {
-    auto member = members_.find(target);
-    if (member != members_.end() && member->second.copying_in >= kCopyJobsPerTarget) continue;
-    for (size_t n = 0; n < kWokenPerLine && !line.empty(); ++n) todo_.Push(line.Pop());
+  for (size_t n = 0; n < kStepsPerBatch && full_woken_ > 0; ++n, --full_woken_) {
+    if (!full_.empty()) todo_.Push(full_.Pop());
   }
 }
 
 bool Resync::Plan() {
   Retry();
-  if (todo_.empty() && !turns_ && !room_ && !moves_wanted_) return false;
+  if (todo_.empty() && !turns_ && !room_ && full_woken_ == 0 && !moves_wanted_) return false;
   members_ = CurrentMembers();
   WakeLines();
-  for (int steps = 0; steps < kStepsPerBatch && !todo_.empty(); ++steps) Step(todo_.Pop());
+  for (size_t steps = 0; steps < kStepsPerBatch && !todo_.empty(); ++steps) Step(todo_.Pop());
   if (todo_.empty() && moves_wanted_) StartMoves();
-  std::erase_if(meters_, [this](const auto& entry) { return Remaining(entry.first) == 0; });
-  return !todo_.empty();
+  std::erase_if(meters_, [this](const auto& entry) { return CopiesLeft(entry.first) == 0; });
+  if (jobs_.empty() && std::ranges::any_of(lines_, [](const auto& entry) { return !entry.second.empty(); }))
+    turns_ = true;
+  return !todo_.empty() || full_woken_ > 0 || moves_wanted_ || (turns_ && jobs_.empty());
 }
 
 void Resync::Step(uint64_t index) {
@@ -324,6 +339,8 @@ void Resync::Step(uint64_t index) {
     ChunkPlan plan = PlanChunk(*chunk, members_);
     if (plan.action == Action::kNothing) return Stand(index, *chunk, plan);
     if (plan.action == Action::kResync && !ShowsLife(index, plan.target)) return Later(index, now_ms_ + kLifeMs);
+    if (plan.action == Action::kDrop && HasBlocksOthersLack(index, *chunk, plan.target))
+      return Later(index, now_ms_ + kRetryMs);  // they are repaired from it first
     tables_->tx().Begin();
     chunks_->Begin();
     if (int error = Carry(index, *chunk, plan); error != 0) {
@@ -367,6 +384,21 @@ int Resync::Carry(uint64_t index, const Chunk& chunk, const ChunkPlan& plan) {
   return 0;
 }
 
+bool Resync::HasBlocksOthersLack(uint64_t index, const Chunk& chunk, uint32_t target) const {
+  const Copy* dropped = chunk.On(target);
+  if (dropped == nullptr || dropped->state != CopyState::kInSync) return false;
+  std::vector<const std::set<uint32_t>*> others;
+  for (const Copy& copy : chunk.copies) {
+    if (copy.target != target && copy.state == CopyState::kInSync)
+      others.push_back(&chunks_->DamageOf(index, copy.target));
+  }
+  if (others.empty()) return false;
+  const std::set<uint32_t>& own = chunks_->DamageOf(index, target);
+  return std::ranges::any_of(*others.front(), [&](uint32_t block) {
+    return !own.contains(block) && std::ranges::all_of(others, [&](const auto* bad) { return bad->contains(block); });
+  });
+}
+
 // The chunk needs nothing, or has to wait.
 void Resync::Stand(uint64_t index, const Chunk& chunk, const ChunkPlan& plan) {
   if (plan.wait == Wait::kNothing) return;
@@ -376,8 +408,10 @@ void Resync::Stand(uint64_t index, const Chunk& chunk, const ChunkPlan& plan) {
   // Who waits for a turn waits for one that is blocked otherwise, once all turns are over.
   Wait& wait = waits_[Why(chunk, added ? 0 : stale->target, added)];
   if (plan.wait != Wait::kTurn || wait == Wait::kNothing) wait = plan.wait;
-  if (plan.wait == Wait::kTurn || plan.wait == Wait::kRoom) {
+  if (plan.wait == Wait::kTurn) {
     lines_[plan.target].Push(index);
+  } else if (plan.wait == Wait::kRoom) {
+    full_.Push(index);
   } else {
     blocked_.insert(index);
   }
@@ -406,9 +440,14 @@ void Resync::StartMoves() {
   moves_wanted_ = false;
   if (!chunks_->pool().rebalancing) return;
   bool blocked = false;
+  size_t started = 0;
   auto on = [this](uint32_t id) -> const std::set<uint64_t>& { return chunks_->on(id); };
   for (;;) {
     members_ = CurrentMembers();
+    if (started++ == kMovesPerBatch) {
+      moves_wanted_ = true;
+      return;
+    }
     std::optional<Move> move = PickMove(chunks_->all(), members_, on, &blocked);
     if (!move) break;
     tables_->tx().Begin();

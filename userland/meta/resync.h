@@ -5,7 +5,8 @@
 // that is RESYNCING is a job. After a restart of the server the rest is found again from them.
 //
 // A batch does a bounded amount of work: chunks that something happened to are looked at (todo_), those that have
-// to wait stand in lines for their turn (lines_) or until a target changes (blocked_). State machine thread.
+// to wait stand in lines for their turn (lines_), for room (full_) or until a target changes (blocked_). State machine
+// thread.
 #pragma once
 
 #include <cstdint>
@@ -102,6 +103,8 @@ class Resync {
 
   void Step(uint64_t index);
   int Carry(uint64_t index, const Chunk& chunk, const ChunkPlan& plan);
+  // The copy on `target` has a block that is bad in all others in sync.
+  bool HasBlocksOthersLack(uint64_t index, const Chunk& chunk, uint32_t target) const;
   void Stand(uint64_t index, const Chunk& chunk, const ChunkPlan& plan);
   void StartMoves();
   void WakeLines();
@@ -122,7 +125,8 @@ class Resync {
   void UpdateJob(uint64_t index, const Chunk* chunk);
   std::map<uint64_t, CopyJob>::iterator EndJob(std::map<uint64_t, CopyJob>::iterator job);
   uint32_t PickSource(const Chunk& chunk, uint32_t target) const;
-  uint64_t Remaining(const TaskKey& key) const;
+  uint64_t CopiesLeft(const TaskKey& key) const;
+  uint64_t Remaining(const TaskKey& key) const;  // bytes
   uint64_t MovesLeft() const;
   std::string WaitsFor(const TaskKey& key, const TargetState* target) const;
   std::vector<idl::Peer> PeersOf(const Chunk& chunk, const CopyJob& job) const;
@@ -139,6 +143,8 @@ class Resync {
 
   ChunkLine todo_;
   std::map<uint32_t, ChunkLine> lines_;  // by destination; 0: any
+  ChunkLine full_;                       // that wait for room
+  size_t full_woken_ = 0;                // of them, still to be looked at
   std::set<uint64_t> blocked_;
   std::multimap<int64_t, uint64_t> later_;   // when to try again after a failure
   std::map<uint64_t, int64_t> retry_at_ms_;  // the same by chunk

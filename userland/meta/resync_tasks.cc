@@ -58,7 +58,7 @@ uint64_t Resync::MovesLeft() const {
   return moves;
 }
 
-uint64_t Resync::Remaining(const TaskKey& key) const {
+uint64_t Resync::CopiesLeft(const TaskKey& key) const {
   auto at = [](const std::map<uint32_t, uint64_t>& counts, uint32_t id) {
     auto it = counts.find(id);
     return it == counts.end() ? 0 : it->second;
@@ -81,7 +81,11 @@ uint64_t Resync::Remaining(const TaskKey& key) const {
       copies += MovesLeft();
       break;
   }
-  uint64_t bytes = copies * ChunkBytes();
+  return copies;
+}
+
+uint64_t Resync::Remaining(const TaskKey& key) const {
+  uint64_t bytes = CopiesLeft(key) * ChunkBytes();
   for (const auto& [index, job] : jobs_) {
     if (job.why == key) bytes -= std::min(bytes, job.done_bytes);
   }

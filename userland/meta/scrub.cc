@@ -11,7 +11,8 @@
 namespace weft {
 namespace {
 
-constexpr int kTriesMax = 8;          // of a chunk that changes while it is scrubbed
+constexpr int kTriesMax = 8;          // of a chunk that changes while it is scrubbed, or whose jobs fail
+constexpr int64_t kRetryMs = 10'000;  // after a job has failed
 constexpr size_t kRunningMax = 4096;  // chunks
 constexpr int kSkippedPerBatch = 256;
 
@@ -30,7 +31,9 @@ void Scrub::Load() {
 }
 
 void Scrub::Save() {
-  record_.next = running_.empty() ? next_ : std::min(next_, running_.begin()->first);
+  record_.next = next_;
+  if (!running_.empty()) record_.next = std::min(record_.next, running_.begin()->first);
+  if (!missed_.empty()) record_.next = std::min(record_.next, missed_.begin()->first);
   if (record_ == stored_) return;
   stored_ = record_;
   tables_->tx().Put(key::Scrub(), record_.Encode());
@@ -54,11 +57,14 @@ void Scrub::Start(int64_t now_s) {
 
 void Scrub::Stop() {
   while (!running_.empty()) Drop(running_.begin());
+  missed_.clear();
+  due_.clear();
+  later_.clear();
   record_.active = false;
   Save();
 }
 
-void Scrub::Drop(std::map<uint64_t, Running>::iterator running) {
+void Scrub::Drop(RunningAt running) {
   for (uint32_t target : running->second.pending) {
     --busy_[target];
     targets_->TouchJobs(target);
@@ -66,7 +72,30 @@ void Scrub::Drop(std::map<uint64_t, Running>::iterator running) {
   running_.erase(running);
 }
 
-bool Scrub::HasTurn(const Chunk& chunk, const Members& members) const {
+void Scrub::Visited(uint64_t index, bool skipped) {
+  missed_.erase(index);
+  due_.erase(index);
+  ++done_;
+  if (skipped) ++skipped_;
+}
+
+void Scrub::End(RunningAt running, int64_t now_ms) {
+  uint64_t index = running->first;
+  if (running->second.missed && running->second.tries < kTriesMax) {
+    Miss(index, running->second.tries);
+    if (running->second.failed) {
+      later_.emplace_back(now_ms + kRetryMs, index);
+    } else {
+      due_.insert(index);  // the target may be up again
+    }
+  } else {
+    Visited(index, running->second.missed);
+    meter_.Add(chunks_->pool().chunk_bytes(), now_ms);
+  }
+  running_.erase(running);
+}
+
+bool Scrub::HasTurn(const Chunk& chunk) const {
   return std::ranges::none_of(chunk.copies, [&](const Copy& copy) {
     auto busy = busy_.find(copy.target);
     return copy.state == CopyState::kInSync && busy != busy_.end() && busy->second >= kScrubJobsPerTarget;
@@ -78,66 +107,85 @@ bool Scrub::Begin(uint64_t index, const Chunk& chunk, const Members& members, in
   running.version = chunk.version;
   running.tries = tries;
   for (const Copy& copy : chunk.copies) {
-    if (copy.state != CopyState::kInSync || !IsUp(members, copy.target)) continue;
+    if (copy.state != CopyState::kInSync) continue;
+    if (!IsUp(members, copy.target)) {
+      running.missed = true;
+      continue;
+    }
     if (running.pending.empty()) running.lead = copy.target;
     running.pending.insert(copy.target);
   }
   if (running.pending.empty()) return false;
+  running.attempt = attempts_->Next();
   for (uint32_t target : running.pending) {
     ++busy_[target];
     targets_->TouchJobs(target);
   }
+  missed_.erase(index);
+  due_.erase(index);
   running_[index] = std::move(running);
   return true;
 }
 
 void Scrub::OnChunk(uint64_t index, const Members& members) {
-  auto it = running_.find(index);
-  if (it == running_.end()) return;
   const Chunk* chunk = chunks_->Find(index);
-  if (chunk != nullptr && chunk->version == it->second.version) return;
+  if (missed_.contains(index)) {
+    if (chunk == nullptr) return Visited(index, false);
+    due_.insert(index);
+  }
+  auto it = running_.find(index);
+  if (it == running_.end() || (chunk != nullptr && chunk->version == it->second.version)) return;
   int tries = it->second.tries + 1;
   Drop(it);
-  if (chunk == nullptr) return;
-  if (tries >= kTriesMax || !Begin(index, *chunk, members, tries)) ++skipped_;
+  if (chunk == nullptr) return Visited(index, false);
+  if (tries >= kTriesMax) return Visited(index, true);
+  if (!Begin(index, *chunk, members, tries)) Miss(index, tries);
 }
 
-void Scrub::OnTarget(uint32_t id, const Members& members) {
+void Scrub::OnTarget(uint32_t id, const Members& members, int64_t now_ms) {
+  for (uint64_t index : chunks_->on(id)) {
+    if (missed_.contains(index)) due_.insert(index);
+  }
   if (IsUp(members, id)) return;
   for (auto it = running_.begin(); it != running_.end();) {
     auto running = it++;
+    const Chunk* chunk = chunks_->Find(running->first);
+    const Copy* copy = chunk == nullptr ? nullptr : chunk->On(id);
+    // The lead compares with those that have answered, too.
+    bool compared = copy != nullptr && copy->state == CopyState::kInSync;
+    if (compared && running->second.pending.contains(running->second.lead)) running->second.missed = true;
     if (running->second.pending.erase(id) == 0) continue;
     --busy_[id];
-    ++skipped_;
-    if (running->second.pending.empty()) running_.erase(running);
+    targets_->TouchJobs(id);
+    running->second.missed = true;
+    if (running->second.pending.empty()) End(running, now_ms);
   }
 }
 
 void Scrub::OnFinished(uint32_t target, const idl::JobResult& result, int64_t now_ms) {
   auto index = static_cast<uint64_t>(result.chunk);
   auto it = running_.find(index);
+  // The chunk may have changed in this very batch: what runs follows at its end.
+  const Chunk* chunk = chunks_->Find(index);
   if (it == running_.end() || it->second.version != static_cast<uint32_t>(result.version) ||
+      it->second.attempt != result.attempt || chunk == nullptr || chunk->version != it->second.version ||
       it->second.pending.erase(target) == 0)
     return;
   --busy_[target];
   targets_->TouchJobs(target);
   bool lead = it->second.lead == target;
-  if (it->second.pending.empty()) {
-    running_.erase(it);
-    ++done_;
-    meter_.Add(chunks_->pool().chunk_bytes(), now_ms);
-  }
   if (result.error != 0) {
-    ++skipped_;
     LogWarning("chunk {}: scrub on target '{}' failed: {} ({})", index, targets_->FindId(target)->record.name,
                result.message.substr(0, 200), strerror(result.error));
-    return;
+    it->second.missed = it->second.failed = true;
+    ++it->second.tries;
   }
-  if (lead && !result.mismatches.empty()) OnMismatches(index, target, result);
+  if (it->second.pending.empty()) End(it, now_ms);
+  if (result.error == 0 && lead && !result.mismatches.empty()) OnMismatches(index, target, result);
 }
 
-// Which copy is right? With three or more, what most of them say; of two, the first: nothing tells them apart, for
-// each agrees with its own checksums.
+// Which copy is right? With three or more, what most of them say of a block; of two, the first: nothing tells them
+// apart, for each agrees with its own checksums.
 void Scrub::OnMismatches(uint64_t index, uint32_t lead, const idl::JobResult& result) {
   const Chunk* chunk = chunks_->Find(index);
   if (chunk == nullptr) return;
@@ -145,19 +193,31 @@ void Scrub::OnMismatches(uint64_t index, uint32_t lead, const idl::JobResult& re
   for (const Copy& copy : chunk->copies) {
     if (copy.state == CopyState::kInSync) in_sync.insert(copy.target);
   }
-  std::set<uint32_t> differ;
+  std::map<int64_t, std::set<uint32_t>> by_block;  // -> the peers that differ from the lead
   for (const idl::Mismatch& mismatch : result.mismatches) {
     auto peer = static_cast<uint32_t>(mismatch.peer);
     if (peer == lead || !in_sync.contains(peer)) continue;
-    differ.insert(peer);
+    for (int64_t block : mismatch.blocks) by_block[block].insert(peer);
     LogError("chunk {}: {} blocks differ between the copies on targets '{}' and '{}'", index, mismatch.blocks.size(),
              targets_->FindId(lead)->record.name, targets_->FindId(peer)->record.name);
   }
-  std::set<uint32_t> wrong = differ;
-  if (in_sync.size() >= 3 && differ.size() * 2 > in_sync.size()) wrong = {lead};
+  std::set<uint32_t> wrong;
+  for (const auto& [block, peers] : by_block) {
+    if (in_sync.size() >= 3 && peers.size() * 2 > in_sync.size()) {
+      wrong.insert(lead);
+    } else {
+      wrong.insert(peers.begin(), peers.end());
+    }
+  }
   for (uint32_t target : wrong) {
-    if (int error = chunks_->SetState(index, target, CopyState::kStale); error != 0)
+    int error = chunks_->SetState(index, target, CopyState::kStale);
+    // Each has been wrong somewhere: the last one stays.
+    if (error == EBUSY) {
+      LogWarning("chunk {}: every copy differs from most others in some block; the one on target {} is kept", index,
+                 target);
+    } else if (error != 0) {
       LogError("chunk {}: copy on target {} could not be marked stale: {}", index, target, strerror(error));
+    }
   }
 }
 
@@ -168,32 +228,53 @@ void Scrub::Plan(const Members& members, int64_t now_ms, int64_t now_s) {
   Save();
 }
 
+void Scrub::Revisit(const Members& members, int64_t now_ms) {
+  for (; !later_.empty() && later_.front().first <= now_ms; later_.pop_front()) {
+    if (missed_.contains(later_.front().second)) due_.insert(later_.front().second);
+  }
+  for (auto it = due_.begin(); it != due_.end() && running_.size() < kRunningMax;) {
+    uint64_t index = *it++;
+    const Chunk* chunk = chunks_->Find(index);
+    if (chunk == nullptr || chunk->Lost()) {
+      Visited(index, chunk != nullptr);
+      continue;
+    }
+    bool whole = std::ranges::all_of(chunk->copies, [&](const Copy& copy) {
+      return copy.state != CopyState::kInSync || IsUp(members, copy.target);
+    });
+    if (!whole) {
+      due_.erase(index);
+    } else if (HasTurn(*chunk)) {
+      Begin(index, *chunk, members, missed_.at(index));
+    }
+  }
+}
+
 void Scrub::Advance(const Members& members, int64_t now_ms, int64_t now_s) {
   int skipped = 0;
   auto it = chunks_->all().lower_bound(next_);
-  while (it != chunks_->all().end() && running_.size() < kRunningMax && HasTurn(it->second, members)) {
-    if (!Begin(it->first, it->second, members, 0)) {
-      ++skipped_;
-      ++done_;
-      if (++skipped >= kSkippedPerBatch) {
-        next_ = it->first + 1;
-        return;
-      }
-    }
+  while (it != chunks_->all().end() && running_.size() < kRunningMax && HasTurn(it->second)) {
     next_ = it->first + 1;
+    if (!Begin(it->first, it->second, members, 0)) {
+      it->second.Lost() ? Visited(it->first, true) : Miss(it->first, 0);
+      if (++skipped >= kSkippedPerBatch) return;
+    }
     ++it;
   }
-  if (it != chunks_->all().end() || !running_.empty()) return;
+  Revisit(members, now_ms);
+  if (it != chunks_->all().end() || !running_.empty() || !missed_.empty()) return;
   record_.active = false;
   record_.ended_s = now_s;
   next_ = 0;
-  LogInfo("scrub has ended: {} chunks, {} copies could not be looked at", done_, skipped_);
+  later_.clear();
+  LogInfo("scrub has ended: {} chunks, {} could not be looked at as a whole", done_, skipped_);
 }
 
 int64_t Scrub::deadline_ms(int64_t now_ms, int64_t now_s) const {
   if (record_.active) {
-    bool more = running_.empty() && next_ <= (chunks_->all().empty() ? 0 : chunks_->all().rbegin()->first);
-    return more ? now_ms : INT64_MAX;
+    bool more = running_.empty() && (chunks_->all().lower_bound(next_) != chunks_->all().end() || missed_.empty());
+    if (more) return now_ms;
+    return later_.empty() ? INT64_MAX : later_.front().first;
   }
   const PoolRecord& pool = chunks_->pool();
   if (pool.scrub_interval_s == 0) return INT64_MAX;
@@ -208,6 +289,7 @@ void Scrub::AppendJobs(uint32_t target, const Members& members, std::vector<idl:
     out.kind = idl::JobKind::SCRUB;
     out.chunk = static_cast<int64_t>(index);
     out.version = static_cast<int32_t>(running.version);
+    out.attempt = running.attempt;
     out.offset = static_cast<int64_t>(chunk->On(target)->offset);
     out.bytes = static_cast<int64_t>(chunks_->pool().chunk_bytes());
     if (target != running.lead) continue;
@@ -226,7 +308,8 @@ void Scrub::AppendTasks(int64_t now_ms, std::vector<idl::TaskInfo>* tasks) const
   uint64_t rate = meter_.bytes_per_s(now_ms);
   out.bytes_per_s = static_cast<int64_t>(rate);
   out.eta_s = rate == 0 ? -1 : static_cast<int64_t>((total - done_) * chunk_bytes / rate);
-  if (running_.empty()) out.waits_for = "no target with a copy in sync is up";
+  if (running_.empty() && !missed_.empty() && later_.empty())
+    out.waits_for = "chunks have copies on targets that are down: start them, or remove them with --lost";
 }
 
 }  // namespace weft

@@ -147,10 +147,12 @@ class TargetService final : public idl::TargetServiceIf {
     Clock::time_point end = Clock::now() + std::chrono::milliseconds(std::clamp(wait_ms, 0, kJobsWaitMsMax));
     for (;;) {
       int64_t seen = engine_->events_version();
-      reply = ValueOrThrow(engine_->Run([&](StateMachine& m) { return m.NextJobs(uuid, instance); }));
       auto left = std::chrono::duration_cast<std::chrono::milliseconds>(end - Clock::now()).count();
-      if (reply.version > version || left <= 0) return;
-      if (!engine_->AwaitEvents(seen, static_cast<int>(left))) return;
+      // A list without its jobs is only looked at here: to a target it would say that there are none.
+      int64_t known = left > 0 ? version : -1;
+      reply = ValueOrThrow(engine_->Run([&](StateMachine& m) { return m.NextJobs(uuid, instance, known); }));
+      if (reply.version > known) return;
+      if (!engine_->AwaitEvents(seen, static_cast<int>(left))) end = Clock::now();
     }
   }
 

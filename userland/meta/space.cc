@@ -200,6 +200,11 @@ void Space::Rollback() {
 
 // ---- chunks that come and go ---------------------------------------------------------------------
 
+uint32_t Space::members_taking() const {
+  std::vector<PlacementTarget> targets = targets_();
+  return static_cast<uint32_t>(std::ranges::count(targets, false, &PlacementTarget::draining));
+}
+
 bool Space::MakeChunk(uint32_t copies, const std::vector<PlacementTarget>& targets) {
   std::optional<uint64_t> chunk = chunks_->Make(copies, targets);
   if (!chunk) return false;

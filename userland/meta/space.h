@@ -86,6 +86,9 @@ class Space {
   // After a grant of this class found nothing: deletes what other classes have to spare.
   void MakeRoom(uint32_t copies);
 
+  // Targets that may get chunks, up or not: as many copies can a chunk have.
+  uint32_t members_taking() const;
+
  private:
   struct Undo {
     enum { kFreeAdded, kFreeTaken, kGrantAdded, kGrantTaken, kChunkAdded, kChunkRemoved } what;

@@ -99,10 +99,9 @@ StateMachine::StateMachine(Store* store, const MetaOptions& options, const Super
       names_(&tables_, &counters_, options.names),
       targets_(&tables_, superblock.uuid, options.cluster, options.targets),
       chunks_(&tables_, &counters_,
-              [this](uint32_t target) {
-                std::vector<PlacementTarget> view = PlacementView();
-                auto it = std::ranges::find(view, target, &PlacementTarget::id);
-                return it == view.end() ? 0 : it->slots;
+              [this](uint32_t id) {
+                const TargetState* target = targets_.FindId(id);
+                return target == nullptr ? 0 : target->record.capacity_bytes / chunks_.pool().chunk_bytes();
               }),
       open_chunks_(&tables_),
       space_(
@@ -122,7 +121,7 @@ Status StateMachine::Load(MetaNow now) {
   targets_.Load(now.mono_ms, counters_.starts);
   targets_.SetChunkBytes(chunks_.pool().chunk_bytes());
   sessions_.Load(now.mono_ms);
-  if (chunks_.formed()) upkeep_.Load();
+  upkeep_.Load(now.mono_ms, counters_.starts);
   if (Status status = CommitStore(); !status.ok()) return status;
   if (chunks_.formed()) {
     LogInfo("cluster '{}': {} inodes, {} blocks used, {} free, {} chunks, {} sessions", options_.cluster,
@@ -139,7 +138,8 @@ std::vector<PlacementTarget> StateMachine::PlacementView() const {
 }
 
 bool StateMachine::IsTargetUp(uint32_t target) const {
-  return std::ranges::any_of(targets_.all(), [&](const auto& t) { return t.second.id == target && t.second.up; });
+  const TargetState* state = targets_.FindId(target);
+  return state != nullptr && state->up;
 }
 
 // From here on nothing is taken back that was done before.

@@ -89,8 +89,8 @@ class StateMachine {
   // TargetService
   Result<idl::TargetOrders> RegisterTarget(const idl::RegisterTargetArgs& args);
   Result<idl::TargetOrders> Heartbeat(const std::string& uuid, const idl::TargetReport& report, int64_t instance);
-  // All that the target is to do now, and the version of that list.
-  Result<idl::Jobs> NextJobs(const std::string& uuid, int64_t instance);
+  // All that the target is to do now, and the version of that list; that alone when it is not above `known`.
+  Result<idl::Jobs> NextJobs(const std::string& uuid, int64_t instance, int64_t known = -1);
   Status FinishJobs(const std::string& uuid, int64_t instance, const std::vector<idl::JobResult>& results);
   Status ReportDamage(const std::string& uuid, int64_t instance, const std::vector<idl::Damage>& damages);
 

@@ -16,11 +16,12 @@ Result<idl::TargetOrders> StateMachine::Heartbeat(const std::string& uuid, const
   return orders;
 }
 
-Result<idl::Jobs> StateMachine::NextJobs(const std::string& uuid, int64_t instance) {
+Result<idl::Jobs> StateMachine::NextJobs(const std::string& uuid, int64_t instance, int64_t known) {
   Result<const TargetState*> target = targets_.Check(uuid, instance);
   if (!target.ok()) return target.status();
   idl::Jobs jobs;
   jobs.version = (*target)->jobs_version;
+  if (jobs.version <= known) return jobs;
   jobs.resync_bytes_per_s = static_cast<int64_t>(chunks_.pool().resync_bytes_per_s);
   jobs.scrub_bytes_per_s = static_cast<int64_t>(chunks_.pool().scrub_bytes_per_s);
   if ((*target)->id != 0) jobs.jobs = upkeep_.JobsOf((*target)->id);
@@ -41,7 +42,7 @@ Status StateMachine::ReportDamage(const std::string& uuid, int64_t instance, con
   if (!target.ok()) return target.status();
   if ((*target)->id == 0) return {};
   BeginOperation();
-  for (const idl::Damage& damage : damages) upkeep_.OnDamage((*target)->id, damage);
+  upkeep_.OnDamage((*target)->id, damages);
   return {};
 }
 

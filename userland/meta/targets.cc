@@ -193,8 +193,8 @@ void Targets::SetUp(TargetState* target, bool up) {
   target->up = up;
   if (target->id != 0) {
     ++version_;
-    TargetChange& change = changes_[target->id];
-    if (!up) change.stopped = true;
+    // Heard of before anybody acted: it was this server that did not listen.
+    changes_[target->id].silent = !up;
   }
   if (up) {
     LogInfo("target '{}' is up", target->record.name);

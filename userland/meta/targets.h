@@ -50,7 +50,8 @@ struct TargetState {
 
 // What happened to a member since it was last asked.
 struct TargetChange {
-  bool stopped = false;  // it went down, or another process came: what it was doing is void
+  bool stopped = false;  // another process came, or it was removed: what it was doing is void
+  bool silent = false;   // it went down, and has not been heard of since
 };
 
 class Targets {

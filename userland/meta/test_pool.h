@@ -22,8 +22,8 @@ class TestPool {
   void Form(int targets, int copies);
   void Add(const std::string& name, int64_t mib, const std::string& zone = "");
   void AddInZone(const std::string& name, const std::string& zone) { Add(name, 64, zone); }
-  // Of the targets there are.
-  void Create(int copies);
+  // Of the targets there are; if there are none, of two that hold four chunks.
+  void Create(int copies, int64_t chunk_bytes = kChunkBytes);
 
   const idl::RegisterTargetArgs& Args(const std::string& name) { return targets_.at(name).args; }
   bool IsUp(const std::string& name) { return targets_.at(name).up; }
@@ -88,6 +88,7 @@ class TestPool {
   idl::Jobs List(const std::string& name);
 
   TestServer server_;
+  int64_t chunk_bytes_ = kChunkBytes;
   std::map<std::string, SimTarget> targets_;
   int64_t instances_ = 0;
   int files_ = 0;

@@ -16,8 +16,12 @@ void TestPool::Add(const std::string& name, int64_t mib, const std::string& zone
   ASSERT_TRUE(orders.ok()) << orders.status().message();
 }
 
-void TestPool::Create(int copies) {
-  auto pool = server_.CreatePool(copies, kChunkBytes);
+void TestPool::Create(int copies, int64_t chunk_bytes) {
+  chunk_bytes_ = chunk_bytes;
+  if (targets_.empty()) {
+    for (const char* name : {"t1", "t2"}) Add(name, 4 * chunk_bytes >> 20);
+  }
+  auto pool = server_.CreatePool(copies, chunk_bytes);
   ASSERT_TRUE(pool.ok()) << pool.status().message();
   idl::PoolSettings settings;
   settings.__set_scrub_interval_s(0);  // when asked for
@@ -64,7 +68,7 @@ uint64_t TestPool::MakeChunk(int copies) {
   std::string name = "f" + std::to_string(++files_);
   idl::Reply file = server_.Execute(op::Create(static_cast<int64_t>(kRootIno), name, S_IFREG | 0644));
   EXPECT_EQ(file.error, 0);
-  int blocks = kChunkBytes / 4096;
+  int blocks = static_cast<int>(chunk_bytes_ / 4096);
   idl::Operation wanted = op::Grant(blocks, 1);
   if (copies > 0) wanted.grant.__set_copies(copies);
   idl::Reply grant = server_.Execute(wanted);
@@ -133,6 +137,7 @@ idl::JobResult TestPool::ResultOf(const idl::Job& job, int error) {
   result.kind = job.kind;
   result.chunk = job.chunk;
   result.version = job.version;
+  result.attempt = job.attempt;
   result.offset = job.offset;
   result.error = error;
   return result;

@@ -35,9 +35,14 @@ class TestServer {
   MemoryStore& store() { return store_; }
   StateMachine& machine() { return *machine_; }
 
-  // Runs one call as a batch of its own.
+  // What is run until EndBatch is one batch.
+  void BeginBatch();
+  void EndBatch();
+
+  // Runs one call, as a batch of its own unless one has begun.
   template <typename F>
   auto Run(F&& call) {
+    if (in_batch_) return call(*machine_);
     machine_->Begin(now());
     auto result = call(*machine_);
     Status status = machine_->Commit();
@@ -91,6 +96,7 @@ class TestServer {
   std::unique_ptr<StateMachine> machine_;
   int64_t now_ms_ = 1'000'000;
   uint64_t session_ = 0;
+  bool in_batch_ = false;
   std::map<int, int64_t> seq_;
 };
 

@@ -26,6 +26,17 @@ void TestServer::Open() {
   machine_ = *std::move(machine);
 }
 
+void TestServer::BeginBatch() {
+  machine_->Begin(now());
+  in_batch_ = true;
+}
+
+void TestServer::EndBatch() {
+  in_batch_ = false;
+  Status status = machine_->Commit();
+  EXPECT_TRUE(status.ok()) << status.message();
+}
+
 idl::RegisterTargetArgs TestServer::TargetArgs(const std::string& name, int64_t capacity_bytes) {
   idl::RegisterTargetArgs args;
   args.protocol = idl::g_meta_constants.PROTOCOL_VERSION;

@@ -11,21 +11,25 @@ namespace weft {
 namespace {
 
 constexpr size_t kChangesPerRead = 256;
+constexpr int64_t kReleaseRetryMs = 10'000;
 constexpr int kRoundsMax = 4;  // what a round changes is looked at by the next one; the rest waits for the next batch
 
 }  // namespace
 
-void Upkeep::Load() {
+void Upkeep::Load(int64_t now_ms, uint64_t starts) {
+  attempts_.Load(starts);
+  if (!chunks_->formed()) return;
+  resync_.SetNow(now_ms + 1);  // all targets count as heard of now: that is no sign of life
   resync_.Load();
   scrub_.Load();
   seen_version_ = chunks_->map_version();
 }
 
-bool Upkeep::TakeTargetChanges() {
+bool Upkeep::TakeTargetChanges(int64_t now_ms) {
   std::map<uint32_t, TargetChange> changes = targets_->TakeChanges();
   for (const auto& [id, change] : changes) {
     resync_.OnTarget(id, change);
-    scrub_.OnTarget(id, resync_.members());
+    scrub_.OnTarget(id, resync_.members(), now_ms);
     repair_.OnChange();
   }
   return !changes.empty();
@@ -55,9 +59,10 @@ void Upkeep::Run(int64_t now_ms, int64_t now_s) {
   if (!chunks_->formed()) return;
   begin_operation_();
   resync_.SetNow(now_ms);
+  RetryReleases(now_ms);
   bool more = false;
   for (int round = 0; round < kRoundsMax; ++round) {
-    bool happened = TakeTargetChanges();
+    bool happened = TakeTargetChanges(now_ms);
     happened = TakeChunkChanges() || happened;
     if (round > 0 && !happened) break;
     more = resync_.Plan();
@@ -65,8 +70,9 @@ void Upkeep::Run(int64_t now_ms, int64_t now_s) {
     repair_.Plan(resync_.members(), now_ms);
   }
   more = more || seen_version_ != chunks_->map_version();
-  deadline_ms_ =
-      more ? now_ms : std::min({resync_.deadline_ms(), repair_.deadline_ms(), scrub_.deadline_ms(now_ms, now_s)});
+  deadline_ms_ = more ? now_ms
+                      : std::min({resync_.deadline_ms(), repair_.deadline_ms(), scrub_.deadline_ms(now_ms, now_s),
+                                  release_deadline_ms()});
 }
 
 void Upkeep::OnProgress(uint32_t target, const std::vector<idl::JobProgress>& jobs, int64_t now_ms) {
@@ -84,32 +90,58 @@ void Upkeep::OnFinished(uint32_t target, const idl::JobResult& result, int64_t n
     case idl::JobKind::SCRUB:
       return scrub_.OnFinished(target, result, now_ms);
     case idl::JobKind::RELEASE:
-      return OnReleased(target, result);
+      return OnReleased(target, result, now_ms);
   }
 }
 
-void Upkeep::OnReleased(uint32_t target, const idl::JobResult& result) {
+void Upkeep::OnReleased(uint32_t target, const idl::JobResult& result, int64_t now_ms) {
   auto offset = static_cast<uint64_t>(result.offset);
   auto release = chunks_->releases().find({target, offset});
   if (release == chunks_->releases().end() || release->second.version != static_cast<uint32_t>(result.version)) return;
-  if (result.error != 0) {
-    LogWarning("target '{}' could not let go of its place at {}: {} ({})", targets_->FindId(target)->record.name,
-               offset, result.message.substr(0, 200), strerror(result.error));
+  auto retry = release_retry_.find({target, offset});
+  if (result.attempt != (retry == release_retry_.end() ? attempts_.first() : retry->second.attempt)) return;
+  if (result.error == 0) {
+    if (chunks_->ReleaseDone(target, offset) == 0) resync_.OnRoom();
+    release_retry_.erase({target, offset});
     return;
   }
-  if (chunks_->ReleaseDone(target, offset) == 0) resync_.OnRoom();
+  LogWarning("target '{}' could not let go of its place at {}, next try in {} ms: {} ({})",
+             targets_->FindId(target)->record.name, offset, kReleaseRetryMs, result.message.substr(0, 200),
+             strerror(result.error));
+  if (result.error == ESTALE) chunks_->RenewRelease(target, offset);
+  release_retry_[{target, offset}] = {attempts_.Next(), now_ms + kReleaseRetryMs};
+  targets_->TouchJobs(target);
+}
+
+void Upkeep::RetryReleases(int64_t now_ms) {
+  std::erase_if(release_retry_, [this](const auto& entry) { return !chunks_->releases().contains(entry.first); });
+  for (auto& [place, retry] : release_retry_) {
+    if (retry.at_ms > now_ms) continue;
+    retry.at_ms = INT64_MAX;
+    targets_->TouchJobs(place.first);
+  }
+}
+
+int64_t Upkeep::release_deadline_ms() const {
+  int64_t deadline = INT64_MAX;
+  for (const auto& [place, retry] : release_retry_) deadline = std::min(deadline, retry.at_ms);
+  return deadline;
 }
 
 void Upkeep::AppendReleases(uint32_t target, std::vector<idl::Job>* jobs) const {
-  auto it = chunks_->releases().lower_bound({target, 0});
-  for (size_t n = 0; n < kReleaseJobsPerTarget && it != chunks_->releases().end() && it->first.first == target;
-       ++it, ++n) {
+  size_t n = 0;
+  for (auto it = chunks_->releases().lower_bound({target, 0});
+       n < kReleaseJobsPerTarget && it != chunks_->releases().end() && it->first.first == target; ++it) {
+    auto retry = release_retry_.find(it->first);
+    if (retry != release_retry_.end() && retry->second.at_ms != INT64_MAX) continue;  // those behind it have a turn
+    ++n;
     idl::Job& out = jobs->emplace_back();
     out.kind = idl::JobKind::RELEASE;
     out.chunk = static_cast<int64_t>(it->second.chunk);
     out.version = static_cast<int32_t>(it->second.version);
     out.offset = static_cast<int64_t>(it->first.second);
     out.bytes = static_cast<int64_t>(chunks_->pool().chunk_bytes());
+    out.attempt = retry == release_retry_.end() ? attempts_.first() : retry->second.attempt;
   }
 }
 

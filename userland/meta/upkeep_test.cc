@@ -3,6 +3,7 @@
 // The pool under failures and changes: targets that restart, drain, are lost; copies that go stale, damage, scrub.
 #include <cerrno>
 
+#include "thrift-gen/admin_constants.h"
 #include "userland/meta/test_pool.h"
 
 namespace weft {
@@ -114,6 +115,136 @@ TEST_F(UpkeepTest, AClientMarksItStaleWhileItIsCopied) {
   EXPECT_FALSE(pool_.ChunkAt(index).Settled());
   pool_.Finish("t2", job);
   pool_.ExpectWhole();
+}
+
+TEST_F(UpkeepTest, ACopyThatFinishesInTheBatchInWhichItBecameStaleIsStale) {
+  pool_.Form(2, 2);
+  uint64_t index = pool_.MakeChunk();
+  pool_.MarkStale(index, "t2");
+  idl::Job job = pool_.Jobs("t2").at(0);
+  ASSERT_EQ(job.kind, idl::JobKind::COPY);
+  uint32_t id = pool_.Id("t2");
+  pool_.server().BeginBatch();
+  pool_.MarkStale(index, "t2");  // a write that it has not got is acknowledged after this
+  pool_.Finish("t2", job);
+  pool_.server().EndBatch();
+  EXPECT_NE(pool_.ChunkAt(index).On(id)->state, CopyState::kInSync);
+  pool_.Work();
+  pool_.ExpectWhole();
+}
+
+TEST_F(UpkeepTest, ACopyThatFinishesInTheBatchInWhichItsWriterDiedIsStale) {
+  pool_.Form(2, 2);
+  uint64_t index = pool_.MakeChunk();
+  pool_.MarkStale(index, "t2");
+  idl::Job job = pool_.Jobs("t2").at(0);
+  uint32_t id = pool_.Id("t2");
+  ASSERT_EQ(pool_.server().Execute(op::OpenChunks({static_cast<int64_t>(index)})).error, 0);
+  pool_.server().BeginBatch();
+  ASSERT_TRUE(pool_.server().Run([&](StateMachine& m) { return m.EvictSession(pool_.server().session()); }).ok());
+  pool_.Finish("t2", job);
+  pool_.server().EndBatch();
+  EXPECT_NE(pool_.ChunkAt(index).On(id)->state, CopyState::kInSync);
+}
+
+TEST_F(UpkeepTest, AMismatchOfACopyThatBecameStaleInTheSameBatchDoesNoHarm) {
+  pool_.Form(2, 2);
+  uint64_t index = pool_.MakeChunk();
+  ASSERT_TRUE(pool_.Admin([](StateMachine& m) { return m.Scrub(false); }).ok());
+  std::string lead = pool_.Jobs("t1").at(0).peers.empty() ? "t2" : "t1";
+  std::string other = lead == "t1" ? "t2" : "t1";
+  idl::JobResult result = TestPool::ResultOf(pool_.Jobs(lead).at(0));
+  idl::Mismatch& mismatch = result.mismatches.emplace_back();
+  mismatch.peer = static_cast<int32_t>(pool_.Id(other));
+  mismatch.blocks = {1};
+  pool_.server().BeginBatch();
+  pool_.MarkStale(index, lead);
+  pool_.Finish(lead, result);
+  pool_.server().EndBatch();
+  EXPECT_EQ(pool_.ChunkAt(index).On(pool_.Id(other))->state, CopyState::kInSync);
+}
+
+TEST_F(UpkeepTest, TargetsThatTheServerDidNotListenToAreNotCalledOff) {
+  pool_.Form(2, 2);
+  uint64_t index = pool_.MakeChunk();
+  pool_.MarkStale(index, "t2");
+  idl::Job job = pool_.Jobs("t2").at(0);
+  pool_.server().Advance(6000);  // the server stands still
+  pool_.server().BeginBatch();
+  EXPECT_TRUE(pool_.server().Heartbeat(pool_.Args("t1")).ok());
+  EXPECT_TRUE(pool_.server().Heartbeat(pool_.Args("t2")).ok());
+  pool_.server().EndBatch();
+  EXPECT_EQ(pool_.Jobs("t2").at(0), job);
+  pool_.Finish("t2", job);
+  pool_.ExpectWhole();
+}
+
+TEST_F(UpkeepTest, AfterARestartATargetHasToShowLife) {
+  pool_.Form(2, 2);
+  uint64_t index = pool_.MakeChunk();
+  uint32_t id = pool_.Id("t2");
+  pool_.Silence("t2");
+  pool_.server().Advance(100);
+  pool_.MarkStale(index, "t2");
+  pool_.server().Open();
+  pool_.server().Run([](StateMachine&) { return 0; });
+  EXPECT_EQ(pool_.ChunkAt(index).On(id)->state, CopyState::kStale);
+  pool_.server().Advance(100);
+  pool_.Up("t2");
+  pool_.Advance(500);
+  EXPECT_EQ(pool_.ChunkAt(index).On(id)->state, CopyState::kResyncing);
+}
+
+TEST_F(UpkeepTest, ACopyWithTheOnlyGoodBlockIsNotDropped) {
+  pool_.Form(3, 2);
+  uint64_t index = pool_.MakeChunk();
+  Chunk chunk = pool_.ChunkAt(index);
+  std::string from = pool_.NameOf(chunk.copies[0].target);
+  std::string stays = pool_.NameOf(chunk.copies[1].target);
+  uint32_t id = pool_.Id(from);
+  ASSERT_TRUE(pool_.Admin([&](StateMachine& m) { return m.DrainTarget(from, false); }).ok());
+  std::string to;
+  for (std::string name : {"t1", "t2", "t3"}) {
+    if (name != from && name != stays) to = name;
+  }
+  // The new copy is made from that which stays, and both have the same bad block.
+  pool_.Damage(stays, static_cast<int64_t>(chunk.copies[1].offset), {9});
+  idl::JobResult result;
+  for (const idl::Job& job : pool_.Jobs(to)) {
+    if (job.kind == idl::JobKind::COPY && job.chunk == static_cast<int64_t>(index)) result = TestPool::ResultOf(job);
+  }
+  result.bad_blocks = {9};
+  pool_.Finish(to, result);
+  EXPECT_NE(pool_.ChunkAt(index).On(id), nullptr);
+  pool_.Work();
+  EXPECT_EQ(pool_.ChunkAt(index).On(id), nullptr) << "the others were repaired from it";
+  EXPECT_EQ(pool_.Status().bad_blocks, 0);
+  pool_.ExpectWhole();
+}
+
+TEST_F(UpkeepTest, OfADeadClientsCopiesOneWithoutBadBlocksIsKept) {
+  pool_.Form(2, 2);
+  uint64_t index = pool_.MakeChunk();
+  ASSERT_EQ(pool_.server().Execute(op::OpenChunks({static_cast<int64_t>(index)})).error, 0);
+  auto offset = static_cast<int64_t>(pool_.ChunkAt(index).On(pool_.Id("t1"))->offset);
+  pool_.Damage("t1", offset, {1});
+  ASSERT_TRUE(pool_.server().Run([&](StateMachine& m) { return m.EvictSession(pool_.server().session()); }).ok());
+  EXPECT_EQ(pool_.ChunkAt(index).On(pool_.Id("t2"))->state, CopyState::kInSync);
+  EXPECT_NE(pool_.ChunkAt(index).On(pool_.Id("t1"))->state, CopyState::kInSync);
+}
+
+TEST_F(UpkeepTest, AListThatIsKnownIsNotMadeAgain) {
+  pool_.Form(2, 2);
+  uint64_t index = pool_.MakeChunk();
+  pool_.MarkStale(index, "t2");
+  int64_t version = pool_.JobsVersion("t2");
+  const idl::RegisterTargetArgs& args = pool_.Args("t2");
+  auto list = [&](int64_t known) {
+    return pool_.server().Run([&](StateMachine& m) { return m.NextJobs(args.uuid, args.instance, known); });
+  };
+  EXPECT_EQ(list(version - 1)->jobs.size(), 1U);
+  EXPECT_TRUE(list(version)->jobs.empty());
+  EXPECT_EQ(list(version)->version, version);
 }
 
 TEST_F(UpkeepTest, ATargetHasToShowLifeFirst) {
@@ -372,8 +503,104 @@ TEST_F(UpkeepTest, DamageIsRepairedFromAnotherCopy) {
   pool_.Advance(0);
   ASSERT_EQ(pool_.Jobs("t2").size(), 1U) << "damage is remembered";
   pool_.Finish("t2", jobs[0]);
+  EXPECT_EQ(pool_.Status().bad_blocks, 2) << "it may have been another's";
+  pool_.Finish("t2", pool_.Jobs("t2").at(0));
   EXPECT_EQ(pool_.Status().bad_blocks, 0);
   EXPECT_TRUE(pool_.Jobs("t2").empty());
+}
+
+TEST_F(UpkeepTest, ARepairMakesGoodWhatItNamed) {
+  pool_.Form(2, 2);
+  uint64_t index = pool_.MakeChunk();
+  auto offset = static_cast<int64_t>(pool_.ChunkAt(index).On(pool_.Id("t2"))->offset);
+  pool_.Damage("t2", offset, {3});
+  idl::Job first = pool_.Jobs("t2").at(0);
+  pool_.Damage("t2", offset, {4});
+  EXPECT_EQ(pool_.Jobs("t2").at(0), first) << "what is under way is not disturbed";
+  pool_.Finish("t2", first);
+  EXPECT_EQ(pool_.Status().bad_blocks, 1);
+  idl::Job second = pool_.Jobs("t2").at(0);
+  EXPECT_EQ(second.blocks, (std::vector<int64_t>{4}));
+  EXPECT_EQ(second.version, first.version);
+  EXPECT_NE(second.attempt, first.attempt);
+  pool_.Finish("t2", first);
+  EXPECT_EQ(pool_.Status().bad_blocks, 1) << "a result that came twice";
+  pool_.Finish("t2", second, EIO);
+  EXPECT_TRUE(pool_.Jobs("t2").empty());
+  pool_.Advance(10'000);
+  EXPECT_NE(pool_.Jobs("t2").at(0).attempt, second.attempt);
+  pool_.Finish("t2", pool_.Jobs("t2").at(0));
+  EXPECT_EQ(pool_.Status().bad_blocks, 0);
+}
+
+TEST_F(UpkeepTest, MoreBadBlocksThanAJobTakes) {
+  pool_.Create(2, 64 << 20);
+  uint64_t index = pool_.MakeChunk();
+  auto offset = static_cast<int64_t>(pool_.ChunkAt(index).On(pool_.Id("t2"))->offset);
+  std::vector<idl::Damage> damages(3);
+  for (int64_t i = 0; i < 3; ++i) {
+    damages[i].offset = offset;
+    for (int64_t block = 0; block < 4000; ++block) damages[i].blocks.push_back(i * 4000 + block);
+  }
+  const idl::RegisterTargetArgs& args = pool_.Args("t2");
+  ASSERT_TRUE(
+      pool_.server().Run([&](StateMachine& m) { return m.ReportDamage(args.uuid, args.instance, damages); }).ok());
+  EXPECT_EQ(pool_.Status().bad_blocks, 12'000);
+  size_t jobs = 0;
+  for (; !pool_.Jobs("t2").empty() && jobs < 10; ++jobs) {
+    idl::Job job = pool_.Jobs("t2").at(0);
+    EXPECT_LE(job.blocks.size(), kBlocksPerItem);
+    idl::JobResult result = TestPool::ResultOf(job);
+    if (jobs == 0) result.bad_blocks = job.blocks;  // that none of these can be read is no reason to leave the others
+    pool_.Finish("t2", result);
+  }
+  EXPECT_EQ(jobs, 3U);
+  EXPECT_EQ(pool_.Status().bad_blocks, static_cast<int64_t>(kBlocksPerItem));
+  pool_.Advance(30'000);
+  pool_.Finish("t2", pool_.Jobs("t2").at(0));
+  EXPECT_EQ(pool_.Status().bad_blocks, 0);
+}
+
+TEST_F(UpkeepTest, BoundsAreThoseOfTheContract) {
+  EXPECT_EQ(static_cast<int64_t>(kBlocksPerItem), idl::g_admin_constants.BLOCKS_PER_ITEM);
+  EXPECT_EQ(static_cast<int64_t>(kFsckFindingsMax), idl::g_admin_constants.FSCK_PROBLEMS_MAX);
+}
+
+TEST_F(UpkeepTest, AReleaseThatFailsIsTriedAgain) {
+  pool_.Form(3, 2);
+  for (int i = 0; i < 3; ++i) pool_.MakeChunk();
+  ASSERT_TRUE(pool_.Admin([](StateMachine& m) { return m.DrainTarget("t1", false); }).ok());
+  auto releases = [&] {
+    std::vector<idl::Job> jobs = pool_.AllJobs("t1");
+    std::erase_if(jobs, [](const idl::Job& job) { return job.kind != idl::JobKind::RELEASE; });
+    return jobs;
+  };
+  std::vector<idl::Job> before = releases();
+  ASSERT_FALSE(before.empty());
+  pool_.Finish("t1", before[0], EIO);
+  EXPECT_EQ(releases().size(), before.size() - 1) << "not at once";
+  EXPECT_LE(pool_.server().machine().deadline_ms(), pool_.server().now().mono_ms + 10'000);
+  pool_.Advance(10'000);
+  auto again = [&] {
+    for (const idl::Job& job : releases()) {
+      if (job.offset == before[0].offset) return job;
+    }
+    ADD_FAILURE() << "it is not ordered again";
+    return idl::Job();
+  };
+  idl::Job second = again();
+  EXPECT_EQ(second.version, before[0].version);
+  EXPECT_NE(second.attempt, before[0].attempt);
+  pool_.Finish("t1", before[0]);
+  EXPECT_EQ(again(), second) << "a result of the first attempt";
+  pool_.Finish("t1", second, ESTALE);
+  pool_.Advance(10'000);
+  idl::Job third = again();
+  EXPECT_GT(third.version, second.version) << "it knows a higher one";
+  EXPECT_GT(static_cast<uint32_t>(third.version), 0U);
+  pool_.Finish("t1", third);
+  EXPECT_LT(releases().size(), before.size());
+  pool_.server().Check();
 }
 
 TEST_F(UpkeepTest, DamageThatNoCopyCanRepairStays) {
@@ -456,6 +683,67 @@ TEST_F(UpkeepTest, ScrubWalksAllChunks) {
   EXPECT_GT(pool_.Status().scrubbed_s, 0);
 }
 
+TEST_F(UpkeepTest, AScrubVisitsAgainWhatItMissed) {
+  pool_.Form(2, 2);
+  pool_.MakeChunk();
+  pool_.MakeChunk();
+  pool_.Down("t2");
+  ASSERT_TRUE(pool_.Admin([](StateMachine& m) { return m.Scrub(false); }).ok());
+  EXPECT_EQ(pool_.Task(idl::TaskKind::SCRUB, "").waits_for, "");
+  for (int i = 0; i < 20 && !pool_.Jobs("t1").empty(); ++i) pool_.Finish("t1", pool_.Jobs("t1").at(0));
+  idl::TaskInfo task = pool_.Task(idl::TaskKind::SCRUB, "");
+  EXPECT_NE(task.waits_for.find("down"), std::string::npos) << task.waits_for;
+  EXPECT_LT(task.done_bytes, task.total_bytes);
+  EXPECT_EQ(pool_.Status().scrubbed_s, 0);
+  pool_.server().Open();
+  for (int i = 0; i < 5; ++i) pool_.Advance(1000);  // it is found to be down again
+  pool_.Up("t2");
+  EXPECT_EQ(pool_.Task(idl::TaskKind::SCRUB, "").waits_for, "");
+  std::set<int64_t> seen;
+  for (int i = 0; i < 100 && pool_.HasTask(idl::TaskKind::SCRUB); ++i) {
+    for (std::string name : {"t1", "t2"}) {
+      for (const idl::Job& job : pool_.Jobs(name)) {
+        if (name == "t2") seen.insert(job.chunk);
+        pool_.Finish(name, job);
+      }
+    }
+  }
+  EXPECT_EQ(seen.size(), pool_.server().machine().chunks().all().size());
+  EXPECT_FALSE(pool_.HasTask(idl::TaskKind::SCRUB));
+  EXPECT_GT(pool_.Status().scrubbed_s, 0);
+}
+
+TEST_F(UpkeepTest, AScrubWhoseTargetDiesUnderWayVisitsItsChunksAgain) {
+  pool_.Form(2, 2);
+  pool_.MakeChunk();
+  ASSERT_TRUE(pool_.Admin([](StateMachine& m) { return m.Scrub(false); }).ok());
+  ASSERT_FALSE(pool_.Jobs("t2").empty());
+  pool_.Down("t2");
+  pool_.Work();
+  EXPECT_TRUE(pool_.HasTask(idl::TaskKind::SCRUB));
+  pool_.Restart("t2");
+  pool_.Work();
+  EXPECT_FALSE(pool_.HasTask(idl::TaskKind::SCRUB));
+}
+
+TEST_F(UpkeepTest, AScrubThatFailsIsTriedAgain) {
+  pool_.Form(2, 2);
+  pool_.MakeChunk();
+  ASSERT_TRUE(pool_.Admin([](StateMachine& m) { return m.Scrub(false); }).ok());
+  idl::Job job = pool_.Jobs("t1").at(0);
+  pool_.Finish("t1", job, EIO);
+  for (int i = 0; i < 5; ++i) pool_.WorkOnce();
+  EXPECT_TRUE(pool_.HasTask(idl::TaskKind::SCRUB));
+  EXPECT_TRUE(pool_.Jobs("t1").empty());
+  pool_.Advance(10'000);
+  idl::Job again = pool_.Jobs("t1").at(0);
+  EXPECT_EQ(again.chunk, job.chunk);
+  EXPECT_EQ(again.version, job.version);
+  EXPECT_NE(again.attempt, job.attempt);
+  pool_.Work();
+  EXPECT_FALSE(pool_.HasTask(idl::TaskKind::SCRUB));
+}
+
 TEST_F(UpkeepTest, ScrubBeginsByItself) {
   pool_.Form(2, 2);
   pool_.MakeChunk();
@@ -506,6 +794,26 @@ TEST_F(UpkeepTest, OfThreeCopiesMostAreRight) {
   pool_.Finish(lead, result);
   EXPECT_EQ(pool_.ChunkAt(index).On(pool_.Id(lead))->state, CopyState::kResyncing);
   EXPECT_EQ(pool_.ChunkAt(index).Count(CopyState::kInSync), 2U);
+}
+
+TEST_F(UpkeepTest, OfThreeCopiesMostAreRightBlockByBlock) {
+  pool_.Form(3, 3);
+  uint64_t index = pool_.MakeChunk();
+  ASSERT_TRUE(pool_.Admin([](StateMachine& m) { return m.Scrub(false); }).ok());
+  std::string lead;
+  for (std::string name : {"t1", "t2", "t3"}) {
+    if (!pool_.Jobs(name).at(0).peers.empty()) lead = name;
+  }
+  idl::JobResult result = TestPool::ResultOf(pool_.Jobs(lead).at(0));
+  for (std::string name : {"t1", "t2", "t3"}) {
+    if (name == lead) continue;
+    idl::Mismatch& mismatch = result.mismatches.emplace_back();
+    mismatch.peer = static_cast<int32_t>(pool_.Id(name));
+    mismatch.blocks = {static_cast<int64_t>(result.mismatches.size())};  // each is alone with its own
+  }
+  pool_.Finish(lead, result);
+  EXPECT_EQ(pool_.ChunkAt(index).On(pool_.Id(lead))->state, CopyState::kInSync);
+  EXPECT_EQ(pool_.ChunkAt(index).Count(CopyState::kInSync), 1U);
 }
 
 TEST_F(UpkeepTest, ADeadClientsCopyIsPromotedWhenTheOtherIsGone) {
