@@ -116,7 +116,7 @@ struct FsckReport {
   3: i64 inodes          // that were looked at
   4: i64 extents
   5: i64 chunks
-  6: i64 repaired_total
+  6: i64 repaired_total  // of problems_total, by this run
 }
 
 const i32 FSCK_PROBLEMS_MAX = 4096

@@ -110,14 +110,18 @@ void FsckScan::ReportMalformed(std::string_view key, std::string_view value) {
          kMirrored.find(table) != kMirrored.npos);
 }
 
+FsckScan::Repair RemoveRecord(std::string_view key, std::string_view value) {
+  return [key = std::string(key), value = std::string(value)](FsckFixer& fixer) {
+    if (!fixer.Is(key, value)) return false;
+    fixer.tx().Delete(key);
+    return true;
+  };
+}
+
 Result<FsckResult> FsckCheck(StoreReader* reader) {
   FsckScan scan(reader);
   if (Status status = CheckSuperblock(&scan); !status.ok()) return status;
   CheckTables(&scan);
-  scan.Scan(key::Scrub(), [](std::string_view, std::string_view value) {
-    ScrubRecord record;
-    return ScrubRecord::Decode(value, &record);
-  });
   FsckClients(&scan);
   FsckNames(&scan);
   FsckOrphans(&scan);

@@ -163,14 +163,6 @@ void ChunkCheck::CheckVersion(uint64_t index, const Chunk& chunk) {
 
 // ---- what hangs on chunks -----------------------------------------------------------------------
 
-FsckScan::Repair Remove(std::string_view key, std::string_view value) {
-  return [key = std::string(key), value = std::string(value)](FsckFixer& fixer) {
-    if (!fixer.Is(key, value)) return false;
-    fixer.tx().Delete(key);
-    return true;
-  };
-}
-
 void ChunkCheck::ScanReleases() {
   scan_.Scan("R", [&](std::string_view key, std::string_view value) {
     uint32_t target = 0;
@@ -184,7 +176,7 @@ void ChunkCheck::ScanReleases() {
     scan_.Report("release-stale",
                  fmt::format("the place at {} of target {} is being released, but {}", offset, target,
                              used ? "a chunk has a copy there" : "there is no such place"),
-                 {.chunk = record.chunk}, Remove(key, value), true);
+                 {.chunk = record.chunk}, RemoveRecord(key, value), true);
     return true;
   });
 }
@@ -212,7 +204,7 @@ void ChunkCheck::CheckDamage(std::string_view key, std::string_view value, uint6
   scan_.Report("damage-stale",
                fmt::format("bad blocks are noted of a copy of chunk {} on target {}, {}", index, target,
                            copy == nullptr ? "which does not exist" : "behind its end"),
-               {.chunk = index}, Remove(key, value), true);
+               {.chunk = index}, RemoveRecord(key, value), true);
 }
 
 // Bad in every copy that may be read.

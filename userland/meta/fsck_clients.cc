@@ -14,14 +14,6 @@ namespace {
 constexpr uint32_t kMapVersionMargin = 1 << 20;  // versions of chunks that are gone, which targets remember
 constexpr uint64_t kStartsMargin = 1 << 20;
 
-FsckScan::Repair RemoveRecord(std::string_view key, std::string_view value) {
-  return [key = std::string(key), value = std::string(value)](FsckFixer& fixer) {
-    if (!fixer.Is(key, value)) return false;
-    fixer.tx().Delete(key);
-    return true;
-  };
-}
-
 // An inode without a name that nobody can hold open any more. Its blocks are found as leaked in the next round.
 bool DestroyOrphan(FsckFixer& fixer, uint64_t session, uint64_t ino) {
   if (!fixer.tx().Get(key::Orphan(session, ino))) return false;

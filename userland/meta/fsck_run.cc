@@ -115,6 +115,7 @@ Result<idl::FsckReport> FsckRun(const FsckAccess& access, bool repair) {
       report.problems.push_back(std::move(finding.problem));
     }
     report.problems_total = repaired + found->total;
+    report.repaired_total = repaired;
     report.inodes = found->inodes;
     report.extents = found->extents;
     report.chunks = found->chunks;

@@ -82,6 +82,9 @@ class FsckScan {
   FsckResult result_;
 };
 
+// Takes away the record, unless it has changed since.
+FsckScan::Repair RemoveRecord(std::string_view key, std::string_view value);
+
 // The checks; each in the file of its name.
 void FsckClients(FsckScan* scan);  // sessions and slots; first
 void FsckNames(FsckScan* scan);

@@ -170,11 +170,7 @@ void SpaceCheck::ScanGrants() {
     BlockRange range;
     if (!key::Parse(key, &session, &range.first) || !DecodeBlocks(value, &range.blocks)) return false;
     FsckBitmap::Claimed claimed = owned_.Claim(range);
-    auto remove = [key = std::string(key), value = std::string(value)](FsckFixer& fixer) {
-      if (!fixer.Is(key, value)) return false;
-      fixer.tx().Delete(key);
-      return true;
-    };
+    FsckScan::Repair remove = RemoveRecord(key, value);
     uint64_t chunk = range.first / chunk_blocks_;
     if (!scan_.sessions.contains(session)) {
       scan_.Report("grant-stale",

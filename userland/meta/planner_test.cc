@@ -66,6 +66,16 @@ TEST(PlannerTest, OneCopyIsMadeAtATime) {
   EXPECT_EQ(PlanChunk(MakeChunk(3, {{1, kInSync}, {2, kResyncing}}), members).action, Action::kNothing);
 }
 
+TEST(PlannerTest, AChunkWithAllTheCopiesItCanHaveWaitsForItsTargets) {
+  Members members = MakeMembers(6);
+  Chunk chunk = MakeChunk(4, {{1, kInSync}, {2, kStale}, {3, kStale}, {4, kStale}, {5, kStale}});
+  for (Copy& copy : chunk.copies) copy.doubtful = copy.state == kStale;  // cannot be dropped yet
+  for (uint32_t id = 2; id <= 5; ++id) members[id].draining = true;
+  ChunkPlan plan = PlanChunk(chunk, members);
+  EXPECT_EQ(plan.action, Action::kNothing);
+  EXPECT_EQ(plan.wait, Wait::kSource) << "no turn would help";
+}
+
 TEST(PlannerTest, TheLeastBusySourceIsRead) {
   Members members = MakeMembers(4);
   members[1].copying_out = 1;

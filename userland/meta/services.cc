@@ -10,12 +10,17 @@
 #include "userland/base/daemon.h"
 #include "userland/base/log.h"
 #include "userland/rpc/client.h"
+#include "userland/rpc/limits.h"
 #include "userland/meta/fsck_online.h"
 
 namespace weft {
 namespace {
 
 constexpr int32_t kJobsWaitMsMax = 60'000;
+
+// Heartbeats, jobs and their results have a connection each; what is left is the clients'.
+constexpr int kConnectionsPerTarget = 3;
+static_assert(kConnectionsPerTarget * kTargetsMax + 1024 <= kConnectionsMax);
 
 void ThrowUnlessOk(const Status& status) {
   if (status.ok()) return;

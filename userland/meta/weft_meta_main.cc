@@ -5,9 +5,11 @@
 #include <cerrno>
 #include <poll.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <iostream>
 
@@ -15,6 +17,7 @@
 #include "userland/meta/engine.h"
 #include "userland/meta/services.h"
 #include "userland/meta/settings.h"
+#include "userland/rpc/limits.h"
 #include "userland/rpc/server.h"
 
 namespace weft {
@@ -29,9 +32,19 @@ Status MakeFolder(const std::string& path) {
   return {};
 }
 
+// Every connection takes a descriptor, and so does every file of the store.
+void RaiseFilesMax() {
+  constexpr rlim_t kWanted = kConnectionsMax + 4096;
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= kWanted) return;
+  limit.rlim_cur = std::min(limit.rlim_max, kWanted);
+  setrlimit(RLIMIT_NOFILE, &limit);  // else connections wait when there are no more: see RpcServer
+}
+
 // Serves until SIGTERM or SIGINT (success) or until the store fails.
 Status Serve(SignalWaiter* signals, const MetaSettings& settings) {
   if (Status status = MakeFolder(settings.data); !status.ok()) return status;
+  RaiseFilesMax();
   Result<std::unique_ptr<RocksStore>> store = RocksStore::Open(settings.data, settings.rocks);
   if (!store.ok()) return store.status();
   auto machine = StateMachine::Open(store->get(), settings.meta, Engine::SystemClock());

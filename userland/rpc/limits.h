@@ -13,7 +13,7 @@ inline constexpr int32_t kStringBytesMax = 1 << 16;     // names, symbolic links
 inline constexpr int32_t kContainerItemsMax = 4096;     // requests, extents, directory entries, inodes
 inline constexpr uint32_t kFrameStepBytes = 64 << 10;   // a frame's buffer grows as its bytes arrive
 inline constexpr uint32_t kFrameKeepBytes = 256 << 10;  // a larger buffer is given back after the message
-inline constexpr int kConnectionsMax = 1024;            // of one server
+inline constexpr int kConnectionsMax = 4 * 1024;        // of one server; a thread each, and 3 of every target
 inline constexpr int kListenBacklog = 128;
 
 inline constexpr int kFirstFrameMs = 10'000;  // a new connection must say something within this time
