@@ -216,7 +216,8 @@ struct TargetMap {
 struct OpenSessionArgs {
   1: i32 protocol     // PROTOCOL_VERSION
   2: string cluster   // name; refused when it is not this server's
-  3: binary client    // 16 bytes, random per client: opening again with the same id gives the same session
+  3: binary client    // 16 bytes, random per client: opening again with the same id gives the same session,
+                      // and makes the copies equal that an earlier mount of this client may have been writing to
   4: string host      // for people
 }
 

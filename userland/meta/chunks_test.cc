@@ -289,6 +289,20 @@ TEST_F(ChunksTest, ADeadClientsChunksAreMadeEqual) {
   OpenSession("c2");
 }
 
+// umount -f, mount: the session is the same one, and its clean end will say nothing of the first mount's writes.
+TEST_F(ChunksTest, AMountOnTopOfAForcedUnmountMakesCopiesEqual) {
+  ASSERT_FALSE(server_.machine().open_chunks().of(server_.session()).empty());
+  uint64_t index = *server_.machine().open_chunks().of(server_.session()).begin();
+  uint32_t version = At(index).version;
+  OpenSession("c1");
+  EXPECT_GT(At(index).version, version);
+  EXPECT_EQ(std::ranges::count(At(index).copies, CopyState::kInSync, &Copy::state), 1);
+  EXPECT_TRUE(server_.machine().open_chunks().all().empty());
+  uint32_t map_version = chunks().map_version();
+  OpenSession("c1");
+  EXPECT_EQ(chunks().map_version(), map_version) << "opened again because the answer was lost";
+}
+
 TEST_F(ChunksTest, ACleanCloseLeavesTheCopiesAlone) {
   uint32_t version = chunks().map_version();
   server_.Run([&](StateMachine& m) {

@@ -34,6 +34,9 @@ Result<idl::Session> StateMachine::OpenSession(const idl::OpenSessionArgs& args)
   }
   if (uint64_t id = sessions_.FindClient(*client); id != 0) {
     sessions_.Find(id)->renewed_ms = now_.mono_ms;
+    // A client that mounts has nothing open: what it has here is of a mount that was forced away.
+    EqualizeChunksOf(id);
+    open_chunks_.CloseAll(id);
     return Describe(id);
   }
   std::vector<uint64_t> late;
