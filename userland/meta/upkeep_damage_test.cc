@@ -11,19 +11,37 @@ namespace {
 
 class UpkeepDamageTest : public ::testing::Test {
  protected:
+  // A scrub begins. Returns the name of the target that compares its copy with those of the others.
+  std::string Scrub() {
+    EXPECT_TRUE(pool_.Admin([](StateMachine& m) { return m.Scrub(false); }).ok());
+    for (const std::string& name : pool_.Names()) {
+      if (!pool_.Jobs(name).at(0).peers.empty()) return name;
+    }
+    ADD_FAILURE() << "no target compares";
+    return "";
+  }
+
+  // What it finds: a block of each of the other targets differs. blocks: of the first other one, the second, ...
+  idl::JobResult Differs(const std::string& lead, const std::vector<int64_t>& blocks) {
+    idl::JobResult result = TestPool::ResultOf(pool_.Jobs(lead).at(0));
+    for (const std::string& name : pool_.Names()) {
+      if (name == lead) continue;
+      idl::Mismatch& mismatch = result.mismatches.emplace_back();
+      mismatch.peer = static_cast<int32_t>(pool_.Id(name));
+      mismatch.blocks = {blocks.at(result.mismatches.size() - 1)};
+    }
+    return result;
+  }
+
   TestPool pool_;
 };
 
 TEST_F(UpkeepDamageTest, AMismatchOfACopyThatBecameStaleInTheSameBatchDoesNoHarm) {
   pool_.Form(2, 2);
   uint64_t index = pool_.MakeChunk();
-  ASSERT_TRUE(pool_.Admin([](StateMachine& m) { return m.Scrub(false); }).ok());
-  std::string lead = pool_.Jobs("t1").at(0).peers.empty() ? "t2" : "t1";
+  std::string lead = Scrub();
   std::string other = lead == "t1" ? "t2" : "t1";
-  idl::JobResult result = TestPool::ResultOf(pool_.Jobs(lead).at(0));
-  idl::Mismatch& mismatch = result.mismatches.emplace_back();
-  mismatch.peer = static_cast<int32_t>(pool_.Id(other));
-  mismatch.blocks = {1};
+  idl::JobResult result = Differs(lead, {1});
   pool_.server().BeginBatch();
   pool_.MarkStale(index, lead);
   pool_.Finish(lead, result);
@@ -306,14 +324,9 @@ TEST_F(UpkeepDamageTest, ScrubBeginsByItself) {
 TEST_F(UpkeepDamageTest, CopiesThatDifferAreMadeEqual) {
   pool_.Form(2, 2);
   uint64_t index = pool_.MakeChunk();
-  ASSERT_TRUE(pool_.Admin([](StateMachine& m) { return m.Scrub(false); }).ok());
-  std::string lead = pool_.Jobs("t1").at(0).peers.empty() ? "t2" : "t1";
+  std::string lead = Scrub();
   std::string other = lead == "t1" ? "t2" : "t1";
-  idl::JobResult result = TestPool::ResultOf(pool_.Jobs(lead).at(0));
-  idl::Mismatch& mismatch = result.mismatches.emplace_back();
-  mismatch.peer = static_cast<int32_t>(pool_.Id(other));
-  mismatch.blocks = {1};
-  pool_.Finish(lead, result);
+  pool_.Finish(lead, Differs(lead, {1}));
   EXPECT_EQ(pool_.ChunkAt(index).On(pool_.Id(lead))->state, CopyState::kInSync);
   EXPECT_EQ(pool_.ChunkAt(index).On(pool_.Id(other))->state, CopyState::kResyncing);
   pool_.Work();
@@ -324,19 +337,8 @@ TEST_F(UpkeepDamageTest, CopiesThatDifferAreMadeEqual) {
 TEST_F(UpkeepDamageTest, OfThreeCopiesMostAreRight) {
   pool_.Form(3, 3);
   uint64_t index = pool_.MakeChunk();
-  ASSERT_TRUE(pool_.Admin([](StateMachine& m) { return m.Scrub(false); }).ok());
-  std::string lead;
-  for (std::string name : {"t1", "t2", "t3"}) {
-    if (!pool_.Jobs(name).at(0).peers.empty()) lead = name;
-  }
-  idl::JobResult result = TestPool::ResultOf(pool_.Jobs(lead).at(0));
-  for (std::string name : {"t1", "t2", "t3"}) {
-    if (name == lead) continue;
-    idl::Mismatch& mismatch = result.mismatches.emplace_back();
-    mismatch.peer = static_cast<int32_t>(pool_.Id(name));
-    mismatch.blocks = {1};
-  }
-  pool_.Finish(lead, result);
+  std::string lead = Scrub();
+  pool_.Finish(lead, Differs(lead, {1, 1}));
   EXPECT_EQ(pool_.ChunkAt(index).On(pool_.Id(lead))->state, CopyState::kResyncing);
   EXPECT_EQ(pool_.ChunkAt(index).Count(CopyState::kInSync), 2U);
 }
@@ -344,19 +346,8 @@ TEST_F(UpkeepDamageTest, OfThreeCopiesMostAreRight) {
 TEST_F(UpkeepDamageTest, OfThreeCopiesMostAreRightBlockByBlock) {
   pool_.Form(3, 3);
   uint64_t index = pool_.MakeChunk();
-  ASSERT_TRUE(pool_.Admin([](StateMachine& m) { return m.Scrub(false); }).ok());
-  std::string lead;
-  for (std::string name : {"t1", "t2", "t3"}) {
-    if (!pool_.Jobs(name).at(0).peers.empty()) lead = name;
-  }
-  idl::JobResult result = TestPool::ResultOf(pool_.Jobs(lead).at(0));
-  for (std::string name : {"t1", "t2", "t3"}) {
-    if (name == lead) continue;
-    idl::Mismatch& mismatch = result.mismatches.emplace_back();
-    mismatch.peer = static_cast<int32_t>(pool_.Id(name));
-    mismatch.blocks = {static_cast<int64_t>(result.mismatches.size())};  // each is alone with its own
-  }
-  pool_.Finish(lead, result);
+  std::string lead = Scrub();
+  pool_.Finish(lead, Differs(lead, {1, 2}));  // each is alone with its own
   EXPECT_EQ(pool_.ChunkAt(index).On(pool_.Id(lead))->state, CopyState::kInSync);
   EXPECT_EQ(pool_.ChunkAt(index).Count(CopyState::kInSync), 1U);
 }

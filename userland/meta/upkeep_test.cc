@@ -10,6 +10,14 @@ namespace {
 
 class UpkeepTest : public ::testing::Test {
  protected:
+  // Of a pool of t1 and t2: a chunk with a copy on each, of which that on t2 is stale.
+  uint64_t StaleChunk() {
+    pool_.Form(2, 2);
+    uint64_t index = pool_.MakeChunk();
+    pool_.MarkStale(index, "t2");
+    return index;
+  }
+
   TestPool pool_;
 };
 
@@ -60,9 +68,7 @@ TEST_F(UpkeepTest, WhatGoesStaleWaitsForItsTarget) {
 }
 
 TEST_F(UpkeepTest, ATargetThatRestartsBeginsAnew) {
-  pool_.Form(2, 2);
-  uint64_t index = pool_.MakeChunk();
-  pool_.MarkStale(index, "t2");
+  uint64_t index = StaleChunk();
   std::vector<idl::Job> old = pool_.Jobs("t2");
   ASSERT_EQ(old.size(), 1U);
   pool_.Progress("t2", old[0], TestPool::kChunkBytes / 2);
@@ -83,9 +89,7 @@ TEST_F(UpkeepTest, ATargetThatRestartsBeginsAnew) {
 }
 
 TEST_F(UpkeepTest, TheServerRestartsInTheMiddle) {
-  pool_.Form(2, 2);
-  uint64_t index = pool_.MakeChunk();
-  pool_.MarkStale(index, "t2");
+  StaleChunk();
   std::vector<idl::Job> before = pool_.Jobs("t2");
   int64_t version = pool_.JobsVersion("t2");
   pool_.server().Open();
@@ -101,9 +105,7 @@ TEST_F(UpkeepTest, TheServerRestartsInTheMiddle) {
 }
 
 TEST_F(UpkeepTest, AClientMarksItStaleWhileItIsCopied) {
-  pool_.Form(2, 2);
-  uint64_t index = pool_.MakeChunk();
-  pool_.MarkStale(index, "t2");
+  uint64_t index = StaleChunk();
   idl::Job old = pool_.Jobs("t2").at(0);
   pool_.MarkStale(index, "t2");
   EXPECT_TRUE(pool_.Jobs("t2").empty()) << "the client cannot reach it: not again at once";
@@ -117,9 +119,7 @@ TEST_F(UpkeepTest, AClientMarksItStaleWhileItIsCopied) {
 }
 
 TEST_F(UpkeepTest, ACopyThatFinishesInTheBatchInWhichItBecameStaleIsStale) {
-  pool_.Form(2, 2);
-  uint64_t index = pool_.MakeChunk();
-  pool_.MarkStale(index, "t2");
+  uint64_t index = StaleChunk();
   idl::Job job = pool_.Jobs("t2").at(0);
   ASSERT_EQ(job.kind, idl::JobKind::COPY);
   uint32_t id = pool_.Id("t2");
@@ -133,9 +133,7 @@ TEST_F(UpkeepTest, ACopyThatFinishesInTheBatchInWhichItBecameStaleIsStale) {
 }
 
 TEST_F(UpkeepTest, ACopyThatFinishesInTheBatchInWhichItsWriterDiedIsStale) {
-  pool_.Form(2, 2);
-  uint64_t index = pool_.MakeChunk();
-  pool_.MarkStale(index, "t2");
+  uint64_t index = StaleChunk();
   idl::Job job = pool_.Jobs("t2").at(0);
   uint32_t id = pool_.Id("t2");
   ASSERT_EQ(pool_.server().Execute(op::OpenChunks({static_cast<int64_t>(index)})).error, 0);
@@ -147,9 +145,7 @@ TEST_F(UpkeepTest, ACopyThatFinishesInTheBatchInWhichItsWriterDiedIsStale) {
 }
 
 TEST_F(UpkeepTest, TargetsThatTheServerDidNotListenToAreNotCalledOff) {
-  pool_.Form(2, 2);
-  uint64_t index = pool_.MakeChunk();
-  pool_.MarkStale(index, "t2");
+  StaleChunk();
   idl::Job job = pool_.Jobs("t2").at(0);
   pool_.server().Advance(6000);  // the server stands still
   pool_.server().BeginBatch();
@@ -178,9 +174,7 @@ TEST_F(UpkeepTest, AfterARestartATargetHasToShowLife) {
 }
 
 TEST_F(UpkeepTest, AListThatIsKnownIsNotMadeAgain) {
-  pool_.Form(2, 2);
-  uint64_t index = pool_.MakeChunk();
-  pool_.MarkStale(index, "t2");
+  StaleChunk();
   int64_t version = pool_.JobsVersion("t2");
   const idl::RegisterTargetArgs& args = pool_.Args("t2");
   auto list = [&](int64_t known) {
@@ -203,9 +197,7 @@ TEST_F(UpkeepTest, ATargetHasToShowLifeFirst) {
 }
 
 TEST_F(UpkeepTest, AFailedCopyIsTriedAgainLater) {
-  pool_.Form(2, 2);
-  uint64_t index = pool_.MakeChunk();
-  pool_.MarkStale(index, "t2");
+  uint64_t index = StaleChunk();
   idl::Job job = pool_.Jobs("t2").at(0);
   pool_.Finish("t2", job, ESTALE);
   EXPECT_EQ(pool_.ChunkAt(index).On(pool_.Id("t2"))->state, CopyState::kStale);
