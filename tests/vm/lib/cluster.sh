@@ -125,6 +125,8 @@ guest_up() {
 	is_up[$1]=1
 	if [ -n "${waiting_for-}" ] && [ "$waiting_for" = "$1" ]; then
 		waiting_for=
+		monitor "$1" "set_link data on"
+		exec {held}>&-
 		answer client1 ok
 		return
 	fi
@@ -154,6 +156,10 @@ do_for_guest() {
 	on)
 		if [ -n "${is_up[$name]-}" ]; then answer client1 "it is on"; return; fi
 		waiting_for=$name
+		# Its cable is plugged in when it is up. The hub sends it all that the others say, and waits where QEMU
+		# does not read it, which is so until the guest's driver does: no packet would get through to anybody.
+		exec {held}<>"$run_dir/$name/monitor.in"	# so that QEMU, which starts only now, gets the command
+		echo "set_link data off" >&"$held"
 		boot_guest "$name" ;;
 	cut) monitor hub "set_link data-$name off"; answer client1 ok ;;
 	heal) monitor hub "set_link data-$name on"; answer client1 ok ;;
