@@ -101,7 +101,7 @@ stop_load() {
 	step "the load saw nothing"
 }
 
-# How long an application was kept waiting between start_pauses and stop_pauses, in $pause_ms.
+# How long an application was kept waiting between start_pauses and stop_pauses, in $pause_ms, until $pause_end.
 start_pauses() {
 	"$TOOLS/pauses" "$dir/pauses" > "$SCRATCH/pauses" 2>&1 &
 	pauses=$!
@@ -110,12 +110,12 @@ start_pauses() {
 stop_pauses() {
 	kill "$pauses"
 	wait "$pauses" || fail "$(cat "$SCRATCH/pauses")"
-	read -r _ pause_ms _ < "$SCRATCH/pauses"
+	read -r _ pause_ms _ _ _ pause_end < "$SCRATCH/pauses"
 }
 # short_pause WHAT
 short_pause() {
 	stop_pauses
-	step "$1: the longest pause was $pause_ms ms"
+	step "$1: the longest pause was $pause_ms ms, until $pause_end"
 	[ "$pause_ms" -le "$pause_max_ms" ] ||
 		fail "$1: a pause of $pause_ms ms, more than $pause_max_ms; this host's agent: $(tail -n 8 "/run/testbed/$WEFT_GUEST/weftd.log")"
 }

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 //
 // How long an application waits: writes blocks of a file with O_DIRECT and reads each back, one after the other,
-// until SIGTERM, then prints the longest time between two answers.
+// until SIGTERM, then prints the longest time between two answers and when it was over.
 //
-//   pauses FILE      prints "longest MS operations N"; exit status 1: an error, or a block that reads wrong
+//   pauses FILE      prints "longest MS operations N until HH:MM:SS.mmm"; exit status 1: an error, or a block that
+//                    reads wrong
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -13,6 +14,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
 
 namespace {
 
@@ -50,10 +52,14 @@ int main(int argc, char** argv) {
 
   Clock::duration longest{};
   Clock::time_point last = Clock::now();
+  timespec until{};
   uint64_t operations = 0;
   auto answered = [&] {
     Clock::time_point now = Clock::now();
-    longest = std::max(longest, now - last);
+    if (now - last > longest) {
+      longest = now - last;
+      clock_gettime(CLOCK_REALTIME, &until);
+    }
     last = now;
     operations++;
   };
@@ -67,8 +73,11 @@ int main(int argc, char** argv) {
     answered();
     if (std::memcmp(wanted, found, kBlockBytes) != 0) Die("reading", block, "it holds other bytes than were written");
   }
-  std::printf("longest %lld operations %llu\n",
+  char time[sizeof "HH:MM:SS"] = "";
+  tm parts{};
+  std::strftime(time, sizeof time, "%T", gmtime_r(&until.tv_sec, &parts));
+  std::printf("longest %lld operations %llu until %s.%03ld\n",
               static_cast<long long>(std::chrono::duration_cast<std::chrono::milliseconds>(longest).count()),
-              static_cast<unsigned long long>(operations));
+              static_cast<unsigned long long>(operations), time, until.tv_nsec / 1'000'000);
   return 0;
 }
