@@ -35,14 +35,13 @@ role_disks() {
 }
 
 start_hub() {
-	local name network i=0 options=()
+	local name network options=()
 	for name in $(guests); do
 		for network in data control; do
 			options+=(
 				-netdev "stream,id=$network-$name,server=on,addr.type=unix,addr.path=$run_dir/$network-$name.socket"
-				-netdev "hubport,id=port$i,hubid=$([ "$network" = data ] && echo 1 || echo 2),netdev=$network-$name"
+				-netdev "hubport,id=port-$network-$name,hubid=$([ "$network" = data ] && echo 1 || echo 2),netdev=$network-$name"
 			)
-			i=$((i + 1))
 		done
 	done
 	mkdir -p "$run_dir/hub"
@@ -125,8 +124,7 @@ guest_up() {
 	is_up[$1]=1
 	if [ -n "${waiting_for-}" ] && [ "$waiting_for" = "$1" ]; then
 		waiting_for=
-		monitor "$1" "set_link data on"
-		exec {held}>&-
+		monitor hub "set_link port-data-$1 on"
 		answer client1 ok
 		return
 	fi
@@ -156,10 +154,9 @@ do_for_guest() {
 	on)
 		if [ -n "${is_up[$name]-}" ]; then answer client1 "it is on"; return; fi
 		waiting_for=$name
-		# Its cable is plugged in when it is up. The hub sends it all that the others say, and waits where QEMU
-		# does not read it, which is so until the guest's driver does: no packet would get through to anybody.
-		exec {held}<>"$run_dir/$name/monitor.in"	# so that QEMU, which starts only now, gets the command
-		echo "set_link data off" >&"$held"
+		# Plugged in when it is up. The hub waits in the socket of a guest that does not read, which is so until
+		# its driver does: no packet would get through to anybody.
+		monitor hub "set_link port-data-$name off"
 		boot_guest "$name" ;;
 	cut) monitor hub "set_link data-$name off"; answer client1 ok ;;
 	heal) monitor hub "set_link data-$name on"; answer client1 ok ;;
