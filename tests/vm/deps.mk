@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 #
 # What the project needs from the machine: packages of Debian 12 (installed), the kernel of the
-# guests and libbpf (unpacked or built below $(BUILD)). `make deps` brings all of it; every build
+# guests, libbpf and a QEMU (unpacked or built below $(BUILD)). `make deps` brings all of it; every build
 # starts with deps-check, which costs nothing once all is there.
 
 DEPS_PACKAGES := \
@@ -12,11 +12,12 @@ DEPS_PACKAGES := \
 	clang llvm dwarves libelf-dev zlib1g-dev bc xz-utils zstd \
 	clang-format clang-tidy shellcheck sparse \
 	qemu-system-x86 busybox-static cpio iproute2 kmod e2fsprogs xfsprogs dropbear-bin jq fio attr acl strace procps \
-	bindfs dmsetup
+	bindfs dmsetup gdb
 
 DEPS_DONE := $(BUILD)/deps/.packages
 KERNEL_DONE := $(BUILD)/kernel/.done
 LIBBPF_DONE := $(BUILD)/deps/.done
+QEMU_DONE := $(BUILD)/deps/qemu/.done
 KERNEL_HEADERS = $(abspath $(BUILD)/kernel/headers)
 BPFTOOL := $(BUILD)/deps/bin/bpftool
 CHECKPATCH := $(BUILD)/deps/source/scripts/checkpatch.pl
@@ -29,8 +30,9 @@ deps:  ## install and unpack all that building and testing needs (apt, with sudo
 	$(Q)tests/vm/deps.sh $(DEPS_DONE) $(DEPS_PACKAGES)
 	$(Q)tests/vm/kernel.sh $(BUILD)/kernel
 	$(Q)$(without_make) tests/vm/libbpf.sh $(BUILD)/deps
+	$(Q)tests/vm/qemu.sh $(BUILD)/deps/qemu
 
-deps-check: $(DEPS_DONE) $(KERNEL_DONE) $(LIBBPF_DONE)
+deps-check: $(DEPS_DONE) $(KERNEL_DONE) $(LIBBPF_DONE) $(QEMU_DONE)
 
 # These scripts run a make of their own, which is no part of this one.
 without_make := env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL
@@ -41,3 +43,5 @@ $(KERNEL_DONE): | $(DEPS_DONE)
 	$(Q)tests/vm/kernel.sh $(BUILD)/kernel
 $(LIBBPF_DONE): | $(DEPS_DONE)
 	$(Q)$(without_make) tests/vm/libbpf.sh $(BUILD)/deps
+$(QEMU_DONE): | $(DEPS_DONE)
+	$(Q)tests/vm/qemu.sh $(BUILD)/deps/qemu

@@ -48,7 +48,7 @@ start_hub() {
 	mkfifo "$run_dir"/hub/{alive.in,monitor.in,monitor.out}
 	cat "$run_dir/hub/monitor.out" > "$run_dir/hub/monitor.log" &
 	{ read -r _ < "$run_dir/hub/alive.in"; echo "gone hub" >&"$events"; } &
-	qemu-system-x86_64 -nodefaults -no-user-config -display none -machine none -name weft-hub \
+	"$qemu_program" -nodefaults -no-user-config -display none -machine none -name weft-hub \
 		-chardev "pipe,id=monitor,path=$run_dir/hub/monitor" -mon chardev=monitor,mode=readline \
 		"${options[@]}" </dev/null >> "$run_dir/hub/qemu.log" 2>&1 {alive}> "$run_dir/hub/alive.in" &
 	guest_pids[hub]=$!
@@ -137,7 +137,8 @@ guest_gone() {
 		expected_gone=
 		answer client1 ok
 	else
-		complain "guest $1 ended by itself"
+		complain "guest $1 ended by itself; the end of its console:"
+		cat "$run_dir/$1/console.log" "$run_dir/$1/qemu.log" 2>/dev/null | tail -n 25 >&2
 	fi
 }
 

@@ -1,8 +1,8 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: MIT
 #
-# One QEMU guest: its command line, start and end. Uses from `run`: project, kernel, initramfs,
-# run_dir, events (fd), accel, memory, verbose.
+# One QEMU guest: its command line, start and end. Uses from `run`: project, qemu_program, kernel,
+# initramfs, run_dir, events (fd), accel, memory, verbose.
 #
 # In $run_dir/NAME: console.log (all of the kernel log), monitor.in (QEMU's HMP), tell.in
 # (requests to the guest, read by guest/boot).
@@ -16,7 +16,7 @@ choose_accel() {
 		return
 	fi
 	if [ ! -e "$seen" ]; then
-		if timeout 20 qemu-system-x86_64 -nodefaults -no-user-config -display none -no-reboot -machine q35 \
+		if timeout 20 "$qemu_program" -nodefaults -no-user-config -display none -no-reboot -machine q35 \
 			-accel kvm -cpu host -m 512 -kernel "$kernel/vmlinuz" -initrd "$initramfs" -serial stdio \
 			-append "console=ttyS0 weft.probe" 2>/dev/null </dev/null | grep -q 'this accelerator works'; then
 			echo kvm > "$seen"
@@ -37,14 +37,13 @@ start_guest() {
 	for fifo in alive.in monitor.in monitor.out tell.in tell.out; do
 		[ -p "$dir/$fifo" ] || mkfifo "$dir/$fifo"
 	done
-	# QEMU before 8.1 (its commit deba78709a "Always lock pages before translation") can go on executing what
-	# it translated while another processor was rewriting it: the kernel, switching a static key, then dies of
-	# "Oops: int3". Nearly all such switches are made while the kernel starts, so it starts on one processor;
-	# tests/vm/init brings up the others. (lpj: calibrating the delay loop of each takes a second and a half.)
+	# An old QEMU does not bear a kernel that rewrites its code while several processors run (tests/vm/qemu.sh).
+	# Nearly all of that, the switching of static keys, is done while the kernel starts, so it starts on one
+	# processor; tests/vm/init brings up the others. (lpj: calibrating the delay loop of each takes 1.5 s.)
 	# It sees this machine's time stamp counter, and is told how fast that runs (tests/tools/tsc_khz.cc).
 	[ "$accel" = kvm ] || boot_args="maxcpus=1 lpj=10000000 tsc_early_khz=$tsc_khz"
 	qemu=(
-		qemu-system-x86_64 -nodefaults -no-user-config -display none -no-reboot -name "weft-$name"
+		"$qemu_program" -nodefaults -no-user-config -display none -no-reboot -name "weft-$name"
 		-machine q35 -smp "$cpus" -m "$memory"
 		-kernel "$kernel/vmlinuz" -initrd "$initramfs"
 		-append "$boot_args console=ttyS0 loglevel=7 printk.time=1 panic=-1 oops=panic mitigations=off nokaslr tsc=reliable no_timer_check random.trust_cpu=on weft.name=$name weft.project=$project $kernel_args"
