@@ -24,7 +24,8 @@ namespace weft::target {
 namespace {
 
 constexpr uint64_t kSizeMin = 16 << 20;
-constexpr uint64_t kGrowth = 2;  // the areas have room for so many times the capacity at the start
+constexpr uint64_t kGrowth = 2;             // the areas have room for so many times the capacity at the start
+constexpr uint64_t kPlainMax = 1ULL << 62;  // without areas nothing limits it
 constexpr uint64_t kZeroStep = 1 << 20;
 constexpr size_t kTailBytes = 64 << 10;  // some formats keep a copy at the end
 
@@ -34,23 +35,29 @@ struct AlignedBuffer {  // for O_DIRECT
   uint8_t* data;
 };
 
-// What is a weft target stays one, whatever the options: its label has to go first.
-std::string HowToMakeAnew(const std::string& path) {
-  return fmt::format(
-      "zero its first MiB (`dd if=/dev/zero of={} bs=1M count=1 conv=notrunc`) and start weft-target with --force",
-      path);
+std::string_view NameOf(Layout layout) {
+  return layout == Layout::kPlain ? "an NVMe-oF target" : "the device of a weft-target";
 }
 
 }  // namespace
 
+// What is a weft target stays one, whatever the options: its label has to go first.
+std::string Backing::HowToMakeAnew() const {
+  return fmt::format("zero its first MiB (`dd if=/dev/zero of={} bs=1M count=1 conv=notrunc`) and use {} with --force",
+                     path_, command_);
+}
+
 Result<std::unique_ptr<Backing>> Backing::Open(const BackingOptions& options) {
   std::unique_ptr<Backing> backing(new Backing());
   backing->path_ = options.path;
+  backing->command_ = options.command;
+  backing->layout_ = options.layout;
   if (Status s = backing->OpenFile(options); !s.ok()) return s;
   if (Status s = backing->LockAgainstOthers(); !s.ok()) return s;
   if (Status s = backing->Measure(options.create_bytes); !s.ok()) return s;
   Result<Label> label = backing->ReadLabel();
   if (!label.ok() && label.status().code() == EIO) return label.status();  // with --force, too: it may be a good target
+  if (!label.ok() && !options.create) return label.status().Annotate(options.path);
   if (!label.ok() && label.status().code() != ENOENT && !options.force) {
     return label.status().Annotate(fmt::format("{} (--force makes it a new, empty target)", options.path));
   }
@@ -58,18 +65,25 @@ Result<std::unique_ptr<Backing>> Backing::Open(const BackingOptions& options) {
     if (Status s = backing->Format(options.force); !s.ok()) return s;
     return backing;
   }
-  if (label->capacity_bytes + label->data_offset > backing->size_bytes_) {
-    return Error(EINVAL, "{} has {} bytes, its label says {}: it has shrunk", options.path, backing->size_bytes_,
-                 label->capacity_bytes + label->data_offset);
-  }
-  backing->label_ = *label;
-  backing->uuid_ = label->target;
-  backing->areas_ = AreasFor(label->capacity_max_bytes);
-  backing->FitCapacity(&*label);
-  if (label->capacity_bytes != backing->label_.capacity_bytes) {
-    if (Status s = backing->WriteLabel(*label); !s.ok()) return s;
-  }
+  if (Status s = backing->TakeLabel(*label); !s.ok()) return s;
   return backing;
+}
+
+Status Backing::TakeLabel(const Label& label) {
+  if (label.layout != layout_) {
+    return Error(EINVAL, "{} is {}, not {}; if nobody needs what it holds, {}", path_, NameOf(label.layout),
+                 NameOf(layout_), HowToMakeAnew());
+  }
+  if (label.capacity_bytes + label.data_offset > size_bytes_) {
+    return Error(EINVAL, "{} has {} bytes, its label says {}: it has shrunk", path_, size_bytes_,
+                 label.capacity_bytes + label.data_offset);
+  }
+  label_ = label;
+  uuid_ = label.target;
+  areas_ = AreasFor(label.capacity_max_bytes, layout_);
+  Label fitting = label;
+  FitCapacity(&fitting);
+  return fitting.capacity_bytes == label.capacity_bytes ? Status::Ok() : WriteLabel(fitting);
 }
 
 // To what the device has now, as far as the areas in front of the data have room for it.
@@ -79,7 +93,7 @@ void Backing::FitCapacity(Label* label) {
     LogWarning(
         "{} has grown to more than {}, for which it was laid out: the rest is not used; to use it, drain and remove "
         "this target, then {}",
-        path_, FormatBytes(label->capacity_max_bytes), HowToMakeAnew(path_));
+        path_, FormatBytes(label->capacity_max_bytes), HowToMakeAnew());
     capacity = label->capacity_max_bytes;
   }
   if (capacity > label->capacity_bytes) LogInfo("{} has grown to {}", path_, FormatBytes(capacity));
@@ -136,7 +150,7 @@ Status Backing::CreateFile(const BackingOptions& options) {
 
 Status Backing::LockAgainstOthers() {
   if (flock(fd_, LOCK_EX | LOCK_NB) == 0) return Status::Ok();
-  if (errno == EWOULDBLOCK) return Error(EBUSY, "{} is in use by another weft-target", path_);
+  if (errno == EWOULDBLOCK) return Error(EBUSY, "{} is in use by another weft-target or weftd", path_);
   return Status::Errno(errno, fmt::format("lock {}", path_));
 }
 
@@ -183,8 +197,9 @@ Status Backing::Format(bool force) {
   if (!force) {
     if (Status s = CheckEmpty(); !s.ok()) return s;
   }
-  Label label{.target = RandomUuid(), .capacity_max_bytes = kGrowth * size_bytes_};
-  areas_ = AreasFor(label.capacity_max_bytes);
+  uint64_t capacity_max = layout_ == Layout::kPlain ? kPlainMax : kGrowth * size_bytes_;
+  Label label{.target = RandomUuid(), .capacity_max_bytes = capacity_max, .layout = layout_};
+  areas_ = AreasFor(label.capacity_max_bytes, layout_);
   label.data_offset = areas_.data;
   label.capacity_bytes = size_bytes_ - areas_.data;
   if (Status s = ZeroAreas(); !s.ok()) return s;
@@ -264,7 +279,7 @@ Status Backing::SetChunkBytes(uint64_t bytes) {
   if (label_.chunk_bytes != 0) {
     return Error(EINVAL,
                  "{} has chunks of {} bytes, the pool of {}: it is of another pool; if nobody needs what it holds, {}",
-                 path_, label_.chunk_bytes, bytes, HowToMakeAnew(path_));
+                 path_, label_.chunk_bytes, bytes, HowToMakeAnew());
   }
   Label label = label_;
   label.chunk_bytes = bytes;

@@ -20,11 +20,14 @@ struct BackingOptions {
   std::string path;
   uint64_t create_bytes = 0;  // size of the file to create when there is none; 0: it must exist
   bool force = false;         // overwrite what is there when it is no weft target
+  bool create = true;         // make it a target when it is none; else ENOENT
+  Layout layout = Layout::kAreas;
+  std::string command = "weft-target";  // that takes --force: for messages
 };
 
 class Backing final : public rdma::Fence {
  public:
-  // ENOENT, EBUSY (in use), EEXIST (holds something else), EINVAL (size), EBADMSG (label), ...
+  // ENOENT, EBUSY (in use), EEXIST (holds something else), EINVAL (size, layout), EBADMSG (label), ...
   static Result<std::unique_ptr<Backing>> Open(const BackingOptions& options);
   ~Backing() override;
   Backing(const Backing&) = delete;
@@ -54,12 +57,16 @@ class Backing final : public rdma::Fence {
   Result<Label> ReadLabel();  // ENOENT: neither copy is one. EIO: see NewestLabel
   Status Format(bool force);
   Status ZeroAreas();
+  Status TakeLabel(const Label& label);
   void FitCapacity(Label* label);
+  std::string HowToMakeAnew() const;
   Status CheckEmpty();
   Status WriteLabel(const Label& label);  // with mutex_ held, or before anybody else knows this
   Status ReadAt(uint64_t offset, void* data, size_t bytes);
 
   std::string path_;
+  std::string command_;
+  Layout layout_ = Layout::kAreas;
   int fd_ = -1;
   bool is_device_ = false;
   uint64_t size_bytes_ = 0;

@@ -165,6 +165,29 @@ TEST_F(BackingTest, WrongSizesAreNamed) {
   EXPECT_EQ((*grown)->capacity_bytes(), 2 * kSize) << "what the areas were laid out for";
 }
 
+TEST_F(BackingTest, APlainOneIsAnotherKindOfTarget) {
+  ASSERT_TRUE(Open(kSize).ok());
+  BackingOptions plain{.path = path_, .force = true, .create = true, .layout = Layout::kPlain, .command = "x add"};
+  Status other = Backing::Open(plain).status();
+  EXPECT_EQ(other.code(), EINVAL);
+  EXPECT_NE(other.message().find("weft-target"), std::string::npos) << other.message();
+  EXPECT_NE(other.message().find("use x add with --force"), std::string::npos) << other.message();
+
+  Poke(0, std::string(1 << 20, '\0'));
+  plain.create = false;
+  EXPECT_EQ(Backing::Open(plain).status().code(), ENOENT) << "to be found, not made";
+  plain.create = true;
+  {
+    auto made = Backing::Open(plain);
+    ASSERT_TRUE(made.ok()) << made.status().message();
+    EXPECT_EQ((*made)->capacity_bytes(), kSize - kAreasOffset);
+  }
+  plain.create = false;
+  plain.force = false;
+  EXPECT_TRUE(Backing::Open(plain).ok());
+  EXPECT_EQ(Open().status().code(), EINVAL);
+}
+
 TEST_F(BackingTest, FolderIsNoBacking) {
   path_ = folder_;
   EXPECT_EQ(Open().status().code(), EINVAL);

@@ -164,12 +164,9 @@ void ChecksummedBackend::OnDevice(uint32_t index, int32_t result) {
       free_.push_back(index);
       return;
     case BackendOp::kRead:
-    case BackendOp::kWrite: {
-      auto time = std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - operation.started);
-      latency_ns_.fetch_add(static_cast<uint64_t>(time.count()), std::memory_order_relaxed);
-      latency_count_.fetch_add(1, std::memory_order_relaxed);
+    case BackendOp::kWrite:
+      latency_.AddSince(operation.started);
       break;
-    }
     default:
       break;
   }
@@ -385,12 +382,6 @@ void ChecksummedBackend::Wait(int timeout_ms) {
     timeout_ms = timeout_ms < 0 ? left_ms : std::min(timeout_ms, left_ms);
   }
   device_->Wait(timeout_ms);
-}
-
-uint32_t ChecksummedBackend::TakeLatencyUs() {
-  uint64_t count = latency_count_.exchange(0, std::memory_order_relaxed);
-  uint64_t ns = latency_ns_.exchange(0, std::memory_order_relaxed);
-  return count == 0 ? 0 : static_cast<uint32_t>(std::max<uint64_t>(1, ns / count / 1000));
 }
 
 }  // namespace weft::target

@@ -31,6 +31,7 @@
 #include "userland/target/block_doubt.h"
 #include "userland/target/checksum_table.h"
 #include "userland/target/label.h"
+#include "userland/target/latency_meter.h"
 #include "userland/target/range_order.h"
 #include "userland/target/token_bucket.h"
 #include "userland/target/write_intents.h"
@@ -69,7 +70,7 @@ class ChecksummedBackend final : public rdma::BlockBackend, private AreaWriter {
   void OnDamage(std::function<void(std::span<const uint64_t> offsets)> callback) { on_damage_ = std::move(callback); }
   void TellAgain(uint64_t offset, uint64_t length);
   // Average time of the device's reads and writes since the last call; 0: there were none. Any thread, one caller.
-  uint32_t TakeLatencyUs();
+  uint32_t TakeLatencyUs() { return latency_.TakeUs(); }
   // Regions whose checksums were in doubt when this was opened.
   uint64_t in_doubt() const { return in_doubt_; }
   size_t regions_in_doubt() const { return doubt_.regions(); }  // still
@@ -163,8 +164,7 @@ class ChecksummedBackend final : public rdma::BlockBackend, private AreaWriter {
   std::set<uint64_t> told_;  // blocks that OnDamage has named
   uint64_t told_since_ms_ = 0;
   std::function<void(std::span<const uint64_t>)> on_damage_;
-  std::atomic<uint64_t> latency_ns_ = 0;
-  std::atomic<uint64_t> latency_count_ = 0;
+  LatencyMeter latency_;
 };
 
 }  // namespace weft::target

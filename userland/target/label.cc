@@ -14,7 +14,7 @@ constexpr uint64_t kMagic = 0x4c42414c54464557;  // "WEFTLABL"
 constexpr size_t kCrcAt = kLabelBytes - sizeof(uint32_t);
 
 constexpr size_t kFormatAt = 8;
-constexpr size_t kReservedAt = 12;
+constexpr size_t kLayoutAt = 12;
 constexpr size_t kGenerationAt = 16;
 constexpr size_t kTargetAt = 24;
 constexpr size_t kClusterAt = 40;
@@ -43,7 +43,9 @@ uint64_t RoundUp(uint64_t value, uint64_t unit) { return (value + unit - 1) / un
 
 uint64_t RegionsIn(uint64_t capacity_bytes) { return (capacity_bytes + kRegionBytes - 1) / kRegionBytes; }
 
-Areas AreasFor(uint64_t capacity_max_bytes) {
+Areas AreasFor(uint64_t capacity_max_bytes, Layout layout) {
+  if (layout == Layout::kPlain)
+    return {.places = kAreasOffset, .intents = kAreasOffset, .checksums = kAreasOffset, .data = kAreasOffset};
   constexpr uint64_t kBits = 8;
   uint64_t regions = RegionsIn(capacity_max_bytes);
   uint64_t floors = (capacity_max_bytes + kPlaceBytesMin - 1) / kPlaceBytesMin;
@@ -63,6 +65,7 @@ void EncodeLabel(const Label& label, std::span<uint8_t, kLabelBytes> out) {
   std::ranges::fill(out, uint8_t{0});
   Put(at, kMagic);
   Put(at + kFormatAt, kLabelFormat);
+  Put(at + kLayoutAt, static_cast<uint32_t>(label.layout));
   Put(at + kGenerationAt, label.generation);
   std::ranges::copy(label.target, at + kTargetAt);
   std::ranges::copy(label.cluster, at + kClusterAt);
@@ -82,7 +85,11 @@ Result<Label> DecodeLabel(std::span<const uint8_t, kLabelBytes> in) {
     return Error(EPROTONOSUPPORT, "label of format {}, this version knows {} alone: {}", format, kLabelFormat,
                  format < kLabelFormat ? "an older weft-target made it" : "a newer weft-target made it");
   }
-  if (Get<uint32_t>(at + kReservedAt) || !std::all_of(at + kEndAt, at + kCrcAt, [](uint8_t b) { return b == 0; })) {
+  auto layout = Get<uint32_t>(at + kLayoutAt);
+  if (layout > static_cast<uint32_t>(Layout::kPlain)) {
+    return Error(EPROTONOSUPPORT, "label of layout {}, which this version does not know: a newer weft made it", layout);
+  }
+  if (!std::all_of(at + kEndAt, at + kCrcAt, [](uint8_t b) { return b == 0; })) {
     return Error(EPROTONOSUPPORT, "label with reserved bytes that are not zero");
   }
   Label label{.generation = Get<uint64_t>(at + kGenerationAt),
@@ -90,8 +97,10 @@ Result<Label> DecodeLabel(std::span<const uint8_t, kLabelBytes> in) {
               .session = Get<uint64_t>(at + kSessionAt),
               .chunk_bytes = Get<uint64_t>(at + kChunkAt),
               .capacity_max_bytes = Get<uint64_t>(at + kCapacityMaxAt),
-              .data_offset = Get<uint64_t>(at + kDataAt)};
-  if (label.data_offset != AreasFor(label.capacity_max_bytes).data || label.capacity_bytes > label.capacity_max_bytes) {
+              .data_offset = Get<uint64_t>(at + kDataAt),
+              .layout = static_cast<Layout>(layout)};
+  if (label.data_offset != AreasFor(label.capacity_max_bytes, label.layout).data ||
+      label.capacity_bytes > label.capacity_max_bytes) {
     return Error(EBADMSG, "label whose data begins at {}, which areas for {} of {} bytes do not end at",
                  label.data_offset, label.capacity_bytes, label.capacity_max_bytes);
   }

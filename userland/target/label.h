@@ -3,11 +3,13 @@
 // The label that makes a device or file a weft target, and the areas behind it. Values; the functions are pure.
 //
 //   device    := label:4096  label:4096  zero ...  (1 MiB)  places  intents  checksums  zero ...  data
-//   label     := magic:u64 "WEFTLABL"  format:u32 = 2  reserved:u32 = 0  generation:u64  target-uuid:16
+//   device    := label:4096  label:4096  zero ...  (1 MiB)  data                 (plain)
+//   label     := magic:u64 "WEFTLABL"  format:u32 = 2  layout:u32  generation:u64  target-uuid:16
 //                cluster-uuid:16 (zero: in no pool yet)  capacity:u64 (bytes of the data area)
 //                session:u64 (highest that was seen: the fence)  chunk-bytes:u64 (of the pool; 0: in none yet)
 //                capacity-max:u64 (that the areas have room for)  data-offset:u64
 //                zero up to 4092  crc32c:u32 (of all before)
+//   layout    := 0, or 1: plain, an NVMe-oF namespace: clients write to it without anybody who would keep the areas
 //   places    := floor:u32 ...     of each place of chunk-bytes: the highest chunk version seen; one for each
 //                                  MiB of capacity-max
 //   intents   := bit ...           of each region: it is being written, its checksums here may be out of date
@@ -40,6 +42,8 @@ inline constexpr uint64_t kRegionBytes = 4 << 20;  // whose checksums fill a pag
 inline constexpr uint64_t kPlaceBytesMin = 1 << 20;
 inline constexpr uint64_t kDataAlign = 1 << 20;
 
+enum class Layout : uint32_t { kAreas = 0, kPlain = 1 };
+
 struct Label {
   uint64_t generation = 0;
   Uuid target{};
@@ -49,9 +53,10 @@ struct Label {
   uint64_t chunk_bytes = 0;
   uint64_t capacity_max_bytes = 0;
   uint64_t data_offset = 0;
+  Layout layout = Layout::kAreas;
 };
 
-// Bytes from the start of the device.
+// Bytes from the start of the device; of a plain one all but the data is empty.
 struct Areas {
   uint64_t places = 0;
   uint64_t places_bytes = 0;
@@ -62,7 +67,7 @@ struct Areas {
   uint64_t data = 0;
 };
 
-Areas AreasFor(uint64_t capacity_max_bytes);
+Areas AreasFor(uint64_t capacity_max_bytes, Layout layout = Layout::kAreas);
 uint64_t RegionsIn(uint64_t capacity_bytes);
 
 void EncodeLabel(const Label& label, std::span<uint8_t, kLabelBytes> out);

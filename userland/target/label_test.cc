@@ -77,6 +77,21 @@ TEST(Label, DataThatDoesNotBeginBehindTheAreasIsDamage) {
   EXPECT_EQ(DecodeLabel(bytes).status().code(), EBADMSG);
 }
 
+TEST(Label, APlainOneHasItsDataBehindTheLabels) {
+  std::array<uint8_t, kLabelBytes> bytes;
+  Label label = SomeLabel();
+  label.layout = Layout::kPlain;
+  label.data_offset = AreasFor(label.capacity_max_bytes, Layout::kPlain).data;
+  EXPECT_EQ(label.data_offset, kAreasOffset);
+  EncodeLabel(label, bytes);
+  Result<Label> read = DecodeLabel(bytes);
+  ASSERT_TRUE(read.ok()) << read.status().message();
+  EXPECT_EQ(read->layout, Layout::kPlain);
+  label.layout = static_cast<Layout>(2);
+  EncodeLabel(label, bytes);
+  EXPECT_EQ(DecodeLabel(bytes).status().code(), EPROTONOSUPPORT);
+}
+
 TEST(Label, AreasFollowEachOther) {
   for (uint64_t capacity : {1ULL << 20, (16ULL << 20) - 4096, 1ULL << 32, (3ULL << 40) + 12288}) {
     Areas areas = AreasFor(capacity);
