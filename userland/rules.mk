@@ -14,11 +14,12 @@ ALL_CXXFLAGS = -std=c++20 -fno-omit-frame-pointer $(WARN) $(CXXFLAGS) \
 	-I. -isystem $(BUILD)/gen -I$(BUILD) -isystem $(LIBBPF_INCLUDE) -DSPDLOG_FMT_EXTERNAL -DSPDLOG_COMPILED_LIB
 
 # name: folder, what it may use, system libraries it needs
-LIBS := base idl rpc channel rdma balancer meta target agent ctl
+LIBS := base idl rpc channel rdma nvmeof balancer meta target agent ctl
 DIR_base     := userland/base
 DIR_rpc      := userland/rpc
 DIR_channel  := userland/channel
 DIR_rdma     := rdma
+DIR_nvmeof   := nvmeof
 DIR_balancer := userland/balancer
 DIR_meta     := userland/meta
 DIR_target   := userland/target
@@ -30,15 +31,17 @@ USES_idl      :=
 USES_rpc      := base idl
 USES_channel  := base
 USES_rdma     := base
+USES_nvmeof   := base
 USES_balancer := base
 USES_meta     := base idl rpc
 USES_target   := base idl rpc rdma
-USES_agent    := base idl rpc channel rdma balancer
-USES_ctl      := base idl rpc balancer agent meta
+USES_agent    := base idl rpc channel rdma nvmeof balancer target
+USES_ctl      := base idl rpc balancer agent meta nvmeof target
 
 LINK_base     := -lspdlog -lfmt -ltomlplusplus -lboost_program_options -lcrypto -lsystemd
 LINK_idl      := -lthrift
 LINK_rdma     := -libverbs -lrdmacm
+LINK_nvmeof   := -lnvme
 LINK_balancer := $(LIBBPF_LIBS)
 LINK_meta     := -lrocksdb
 LINK_target   := -luring -lisal
