@@ -202,6 +202,19 @@ TEST_F(BlockFaults, IdleConnectionIsWatched) {
   EXPECT_EQ(Do(BlockOp::kRead, 0, 4096, 0), 4096);
 }
 
+TEST_F(BlockFaults, AConnectionToATargetThatSleptIsNotLateForItsHello) {
+  StartTarget();
+  int timeout_ms = 0;
+  while (!target_->Arm(&timeout_ms)) target_->Poll();
+  EXPECT_EQ(timeout_ms, -1) << "nobody is connected: it may sleep for ever";
+  clock_.now_ms += 3'600'000;
+  StartClient();
+  Pass(20);
+  ASSERT_EQ(states_.size(), 1U);
+  EXPECT_TRUE(states_[0].ok()) << states_[0].message();
+  EXPECT_EQ(target_->counters().bad_connections, 0U);
+}
+
 TEST_F(BlockFaults, SlowStorageIsNotADeadTarget) {
   Start();
   backend_.Hold(true);

@@ -78,6 +78,7 @@ BlockTargetEngine::~BlockTargetEngine() {
 }
 
 size_t BlockTargetEngine::Poll() {
+  if (slept_) now_ms_ = clock_->NowMs();  // what comes now is not as old as the last look at the clock
   size_t work = HandleWorkCompletions();
   work += ServePlaces();
   backend_->Kick();
