@@ -13,6 +13,14 @@ struct Version {
   3: i32 protocol_min    // lowest that is still served
 }
 
+// One controller that leads to a namespace.
+struct NvmePath {
+  1: string endpoint     // "rdma 10.0.0.1:4420"
+  2: string controller   // "nvme0"
+  3: string state        // of the controller: "live", "connecting", ...
+  4: string ana_state    // "optimized", ...; empty: the controller does not say
+}
+
 // Of a target in the pool. DRAINING: gets nothing new, what it has moves away; it may be removed when it
 // holds no chunk any more.
 enum TargetState { SPARE = 0, ACTIVE = 1, DRAINING = 2 }
@@ -35,6 +43,9 @@ struct TargetInfo {
   15: i64 stale_bytes    // copies on it that are not in sync
   16: i32 device_latency_us
   17: bool joined        // it knows that it is part of the pool, and serves
+  18: optional meta.NvmeNamespace nvme  // of kind nvmeof
+  19: list<NvmePath> paths              // of kind nvmeof: as the client with the live session sees them
+  20: string data_path   // of kind nvmeof: "agent" or "direct", in force there; empty: no client attends to it
 }
 
 struct SessionInfo {
@@ -121,31 +132,6 @@ struct FsckReport {
 
 const i32 FSCK_PROBLEMS_MAX = 4096
 
-service AdminService {
-  Version version()
-  // EEXIST: formed already. ENOENT: no target of that name. EINVAL: names the argument.
-  PoolStatus createPool(1: CreatePoolArgs params) throws (1: meta.ServiceError e)
-  PoolStatus poolStatus() throws (1: meta.ServiceError e)
-  // Fields that are set are changed, under load.
-  PoolStatus setPool(1: PoolSettings settings) throws (1: meta.ServiceError e)
-  // Ends a session whose client will not come back. ENOENT.
-  void evictSession(1: i64 session) throws (1: meta.ServiceError e)
-
-  // A target that has registered becomes part of the pool. ENOENT, EEXIST: it is already.
-  PoolStatus addTarget(1: string name) throws (1: meta.ServiceError e)
-  // Moves everything away, or (cancel) no longer does. ENOSPC: the other targets cannot take it.
-  PoolStatus drainTarget(1: string name, 2: bool cancel) throws (1: meta.ServiceError e)
-  // EBUSY: it still holds chunks: drain it first. lost: it will not come back; what it held is rebuilt from
-  // other copies. EBUSY then: it is up.
-  PoolStatus removeTarget(1: string name, 2: bool lost) throws (1: meta.ServiceError e)
-  // Evens out how full the targets are, or (stop) no longer does.
-  PoolStatus rebalance(1: bool stop) throws (1: meta.ServiceError e)
-  // Verifies every copy, from the start of the pool, or (stop) no longer does.
-  PoolStatus scrub(1: bool stop) throws (1: meta.ServiceError e)
-  // Metadata against chunk maps, grants and targets, of one moment; serves on meanwhile.
-  FsckReport fsck(1: FsckArgs params) throws (1: meta.ServiceError e)
-}
-
 struct RegisterTargetArgs {
   1: i32 protocol
   2: string cluster
@@ -158,6 +144,7 @@ struct RegisterTargetArgs {
   9: string zone
   10: binary cluster_uuid // from the label; empty: not yet part of a pool
   11: i64 instance        // random, of this process
+  12: optional meta.NvmeNamespace nvme  // of kind nvmeof: makes the target known; host is empty and port 0
 }
 
 enum JobKind { COPY = 1, REPAIR = 2, RELEASE = 3, SCRUB = 4 }
@@ -174,6 +161,8 @@ struct TargetReport {
   2: i32 load             // 0..1000
   3: i32 device_latency_us  // average since the last report; 0: there were no requests
   4: list<JobProgress> jobs
+  5: list<NvmePath> paths   // of kind nvmeof
+  6: string data_path       // of kind nvmeof: as in TargetInfo
 }
 
 struct TargetOrders {
@@ -243,6 +232,36 @@ struct JobResult {
 struct Damage {
   1: i64 offset           // of the place, bytes
   2: list<i64> blocks     // inside the place, at most BLOCKS_PER_ITEM
+}
+
+service AdminService {
+  Version version()
+  // EEXIST: formed already. ENOENT: no target of that name. EINVAL: names the argument.
+  PoolStatus createPool(1: CreatePoolArgs params) throws (1: meta.ServiceError e)
+  PoolStatus poolStatus() throws (1: meta.ServiceError e)
+  // Fields that are set are changed, under load.
+  PoolStatus setPool(1: PoolSettings settings) throws (1: meta.ServiceError e)
+  // Ends a session whose client will not come back. ENOENT.
+  void evictSession(1: i64 session) throws (1: meta.ServiceError e)
+
+  // A target that has registered becomes part of the pool. ENOENT, EEXIST: it is already.
+  PoolStatus addTarget(1: string name) throws (1: meta.ServiceError e)
+  // Makes a target of kind nvmeof known (params.nvme is set, host and port are not), or says anew where it is. It becomes
+  // part of the pool when there is one. Errors as of registerTarget.
+  PoolStatus addNvmeTarget(1: RegisterTargetArgs params) throws (1: meta.ServiceError e)
+  // Of a target of kind nvmeof. EINVAL: it is none.
+  PoolStatus setDataPath(1: string name, 2: meta.DataPath path) throws (1: meta.ServiceError e)
+  // Moves everything away, or (cancel) no longer does. ENOSPC: the other targets cannot take it.
+  PoolStatus drainTarget(1: string name, 2: bool cancel) throws (1: meta.ServiceError e)
+  // EBUSY: it still holds chunks: drain it first. lost: it will not come back; what it held is rebuilt from
+  // other copies. EBUSY then: it is up.
+  PoolStatus removeTarget(1: string name, 2: bool lost) throws (1: meta.ServiceError e)
+  // Evens out how full the targets are, or (stop) no longer does.
+  PoolStatus rebalance(1: bool stop) throws (1: meta.ServiceError e)
+  // Verifies every copy, from the start of the pool, or (stop) no longer does.
+  PoolStatus scrub(1: bool stop) throws (1: meta.ServiceError e)
+  // Metadata against chunk maps, grants and targets, of one moment; serves on meanwhile.
+  FsckReport fsck(1: FsckArgs params) throws (1: meta.ServiceError e)
 }
 
 service TargetService {

@@ -193,11 +193,25 @@ const i32 SESSION_SLOTS = 32
 
 // ---- sessions ---------------------------------------------------------------------------------
 
+// How clients reach a target of kind nvmeof. DIRECT: the kernel module submits to the block device itself. AGENT: weftd
+// does, from the channel's buffers. AUTO: DIRECT where the namespace is visible, which is the default.
+enum DataPath { AUTO = 0, AGENT = 1, DIRECT = 2 }
+
+// A namespace of an NVMe-oF subsystem. The storage node runs nothing of ours: the client with the live session connects
+// it, and lends its hand as the target's gateway.
+struct NvmeNamespace {
+  1: list<string> uris   // one for each path; nvmeof/uri.h
+  2: binary uuid         // 16 bytes each, as the namespace identifies itself; zero: it does not
+  3: binary nguid
+  4: i32 nsid
+  5: DataPath data_path
+}
+
 struct TargetAddress {
   1: i32 id
   2: binary uuid      // 16 bytes
   3: string name
-  4: string host      // address on the RDMA network
+  4: string host      // address on the RDMA network; empty: NVMe-oF, and no client attends to it
   5: i32 port
   6: i32 weight       // 100 is the norm
   7: string zone      // empty: none
@@ -206,6 +220,7 @@ struct TargetAddress {
   10: i32 load        // reported by the target: of one processor, 0..1000
   11: i32 device_latency_us  // reported by the target: average of its device's requests since the last report
   12: i32 report_age_ms      // of these three, when this was sent; -1: never reported
+  13: optional NvmeNamespace nvme  // of kind nvmeof
 }
 
 struct TargetMap {

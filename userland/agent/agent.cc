@@ -13,6 +13,14 @@ namespace {
 constexpr int kAttachTries = 3;                        // each waits WEFT_ATTACH_WAIT_MS in the kernel
 constexpr std::chrono::milliseconds kPathMargin{500};  // an initiator tells of a lost target after `detect`
 
+GatewayOptions GatewayOptionsOf(const AgentOptions& options) {
+  GatewayOptions gateway = options.gateway;
+  gateway.cluster = options.attach.cluster;
+  gateway.meta = options.meta;
+  gateway.detect = options.detect;
+  return gateway;
+}
+
 Result<std::unique_ptr<channel::Channel>> AttachPatiently(channel::Device* device,
                                                           const channel::AttachOptions& options) {
   for (int attempt = 1;; ++attempt) {
@@ -37,6 +45,8 @@ Agent::Agent(std::unique_ptr<channel::Channel> channel, InitiatorMaker make_init
       start_link_(options.meta, health_),
       targets_([this](const std::vector<weft_target_info>& infos) { return channel_->SetTargets(infos); },
                options.zone),
+      gateways_(GatewayOptionsOf(options), [this](uint32_t target, const Status& state,
+                                                  const nvmeof::Namespace*) { targets_.SetGateway(target, state); }),
       session_({.server = options.meta,
                 .cluster = options.attach.cluster,
                 .client = channel_->client(),
@@ -81,6 +91,7 @@ void Agent::Stop(std::chrono::milliseconds grace) {
   auto remaining = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
   left += dispatcher_.Stop(std::max(remaining, std::chrono::milliseconds(0)));
   session_.Stop();
+  gateways_.Stop(false);
   loops_.clear();
   if (left > 0) LogInfo("{} requests stay with the kernel for the next agent", left);
 }
@@ -95,9 +106,14 @@ Status Agent::OnAllLoops(const std::function<Status(QueueLoop&)>& task) {
 }
 
 Status Agent::OnSessionOpen(const idl::Session& session) {
-  auto endpoints = EndpointsOf(session.targets);
-  if (!endpoints.ok()) return endpoints.status();
   targets_.SetMap(session.targets);
+  // The targets that they lend a hand to can be reached when they have registered.
+  gateways_.SetMap(session.targets);
+  gateways_.WaitTried(options_.detect);
+  idl::TargetMap map = session.targets;
+  gateways_.Localize(&map);
+  auto endpoints = EndpointsOf(map);
+  if (!endpoints.ok()) return endpoints.status();
   Status s =
       OnAllLoops([&](QueueLoop& loop) { return loop.OpenSession(static_cast<uint64_t>(session.id), *endpoints); });
   if (!s.ok()) return s;
@@ -109,10 +125,13 @@ Status Agent::OnSessionOpen(const idl::Session& session) {
   return {};
 }
 
-void Agent::OnTargets(const idl::TargetMap& map) {
+void Agent::OnTargets(const idl::TargetMap& told) {
+  targets_.SetMap(told);
+  gateways_.SetMap(told);
+  idl::TargetMap map = told;
+  gateways_.Localize(&map);
   auto endpoints = EndpointsOf(map);
   if (!endpoints.ok()) return LogError("{}", endpoints.status().message());
-  targets_.SetMap(map);
   if (Status s = OnAllLoops([&](QueueLoop& loop) { return loop.SetTargets(*endpoints); }); !s.ok()) {
     LogError("taking target map {} over: {}", map.version, s.message());
   }
@@ -136,11 +155,13 @@ void Agent::OnChunks(const std::vector<idl::Chunk>& chunks) {
 }
 
 void Agent::OnSessionEnded() {
+  gateways_.Stop(false);
   if (Status s = OnAllLoops([](QueueLoop& loop) { return loop.EndSession(); }); !s.ok()) LogError("{}", s.message());
 }
 
 void Agent::OnSessionClosed() {
   if (Status s = OnAllLoops([](QueueLoop& loop) { return loop.CloseSession(); }); !s.ok()) LogError("{}", s.message());
+  gateways_.Stop(true);
   targets_.Clear();
 }
 

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "userland/agent/gateway.h"
 #include "userland/agent/meta_dispatcher.h"
 #include "userland/agent/queue_loop.h"
 #include "userland/agent/session_keeper.h"
@@ -25,6 +26,7 @@ struct AgentOptions {
   size_t meta_connections = 2;
   std::chrono::microseconds spin{0};
   std::chrono::milliseconds detect{5000};
+  GatewayOptions gateway;  // of the NVMe-oF targets; cluster, meta and detect are those above
 };
 
 // Makes initiators on the pool; called in the queue threads.
@@ -62,6 +64,7 @@ class Agent : private SessionListener {
   std::unique_ptr<channel::Channel> channel_;
   MetaLink start_link_;
   TargetTable targets_;
+  Gateways gateways_;
   SessionKeeper session_;
   MetaDispatcher dispatcher_;
   std::vector<std::unique_ptr<QueueLoop>> loops_;

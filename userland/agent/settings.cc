@@ -4,7 +4,9 @@
 #include <algorithm>
 #include <bit>
 #include <cerrno>
+#include <fstream>
 #include <thread>
+#include <utility>
 
 #include "kmod/uapi/weft.h"
 #include "userland/base/config.h"
@@ -17,6 +19,8 @@ constexpr std::chrono::microseconds kSpin{1000};  // an application that reads b
 constexpr int64_t kDetectMinMs = 100;
 constexpr int64_t kDetectMaxMs = 600'000;
 constexpr int64_t kConnectionsMax = 16;
+constexpr int64_t kNvmeQueuesMax = 1024;
+constexpr int64_t kNvmeTimeMaxS = 3600;
 constexpr uint32_t kCpusPerQueue = 4;
 
 Status CheckRange(const char* name, int64_t value, int64_t min, int64_t max) {
@@ -41,6 +45,19 @@ Status ReadSettings(const std::string& path, Settings* settings) {
   config->Read("spin_us", &settings->spin_us, -1, kSpinMaxUs);
   config->Read("detect_ms", &settings->detect_ms, kDetectMinMs, kDetectMaxMs);
   config->Read("meta_connections", &settings->meta_connections, 1, kConnectionsMax);
+  config->Read("rdma_address", &settings->rdma_address);
+  config->Read("nvme_hostnqn", &settings->nvme_hostnqn);
+  config->Read("nvme_hostid", &settings->nvme_hostid);
+  config->Read("nvme_interface", &settings->nvme_interface);
+  config->Read("nvme_address", &settings->nvme_address);
+  config->Read("nvme_queues", &settings->nvme_queues, 0, kNvmeQueuesMax);
+  config->Read("nvme_keep_alive_s", &settings->nvme_keep_alive_s, 1, kNvmeTimeMaxS);
+  config->Read("nvme_reconnect_s", &settings->nvme_reconnect_s, 1, kNvmeTimeMaxS);
+  config->Read("nvme_ctrl_loss_s", &settings->nvme_ctrl_loss_s, -1, kNvmeTimeMaxS);
+  config->Read("nvme_fast_io_fail_s", &settings->nvme_fast_io_fail_s, -1, kNvmeTimeMaxS);
+  config->Read("nvme_key", &settings->nvme_key);
+  config->Read("nvme_ctrl_key", &settings->nvme_ctrl_key);
+  config->Read("nvme_tls", &settings->nvme_tls);
   return config->Finish();
 }
 
@@ -73,6 +90,31 @@ uint32_t QueueCount(const Settings& settings) {
 std::chrono::microseconds SpinTime(const Settings& settings) {
   if (settings.spin_us >= 0) return std::chrono::microseconds(settings.spin_us);
   return kSpin;
+}
+
+Result<nvmeof::HostSettings> NvmeHost(const Settings& settings) {
+  nvmeof::HostSettings host;
+  host.hostnqn = settings.nvme_hostnqn;
+  host.hostid = settings.nvme_hostid;
+  host.host_iface = settings.nvme_interface;
+  host.host_address = settings.nvme_address;
+  host.queues = static_cast<uint32_t>(settings.nvme_queues);
+  host.keep_alive_s = static_cast<uint32_t>(settings.nvme_keep_alive_s);
+  host.reconnect_s = static_cast<uint32_t>(settings.nvme_reconnect_s);
+  host.ctrl_loss_s = static_cast<int32_t>(settings.nvme_ctrl_loss_s);
+  constexpr int64_t kMsPerSecond = 1000;
+  int64_t fail_s = settings.nvme_fast_io_fail_s >= 0 ? settings.nvme_fast_io_fail_s
+                                                     : (settings.detect_ms + kMsPerSecond - 1) / kMsPerSecond;
+  host.fast_io_fail_s = static_cast<uint32_t>(fail_s);
+  host.tls = settings.nvme_tls;
+  for (auto [path, secret] :
+       {std::pair(&settings.nvme_key, &host.dhchap_key), std::pair(&settings.nvme_ctrl_key, &host.dhchap_ctrl_key)}) {
+    if (path->empty()) continue;
+    std::ifstream file(*path);
+    if (!std::getline(file, *secret) || secret->empty())
+      return Error(ENOENT, "cannot read an NVMe secret from {}; `nvme gen-dhchap-key` makes one", *path);
+  }
+  return host;
 }
 
 }  // namespace weft::agent

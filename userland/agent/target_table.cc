@@ -19,6 +19,7 @@ Result<std::vector<rdma::TargetEndpoint>> EndpointsOf(const idl::TargetMap& map)
     Result<Uuid> uuid = UuidFromBytes(target.uuid);
     if (target.id <= 0 || !ids.insert(target.id).second) return Error(EIO, "target map: id {}", target.id);
     if (!uuid.ok()) return Error(EIO, "target map: uuid of target {}: {}", target.id, uuid.status().message());
+    if (target.host.empty() && target.__isset.nvme) continue;  // until its gateway has registered
     if (target.host.empty()) return Error(EIO, "target map: target {} has no host", target.id);
     if (target.port <= 0 || target.port > UINT16_MAX) {
       return Error(EIO, "target map: port {} of target {}", target.port, target.id);
@@ -40,6 +41,7 @@ void TargetTable::SetMap(const idl::TargetMap& map) {
     Target& target = next[id];
     if (auto known = targets_.find(id); known != targets_.end()) {
       target.paths = std::move(known->second.paths);
+      target.gateway = std::move(known->second.gateway);
       target.incarnation = known->second.incarnation;
     }
     target.address = address;
@@ -64,6 +66,14 @@ void TargetTable::SetPath(size_t queue, uint32_t id, const Status& state, uint64
     if (target.incarnation != 0) LogWarning("target {} was started anew: what it had not flushed may be lost", name);
     target.incarnation = incarnation;
   }
+  PublishLocked();
+}
+
+void TargetTable::SetGateway(uint32_t id, const Status& state) {
+  std::lock_guard lock(mutex_);
+  auto found = targets_.find(id);
+  if (found == targets_.end()) return;  // removed meanwhile
+  found->second.gateway = state;
   PublishLocked();
 }
 
@@ -96,6 +106,7 @@ Status TargetTable::WaitForPath(std::chrono::milliseconds timeout) {
 }
 
 bool TargetTable::IsUp(const Target& target) {
+  if (target.address.__isset.nvme && (!target.gateway || !target.gateway->ok())) return false;
   if (target.paths.empty()) return target.address.up;
   return std::all_of(target.paths.begin(), target.paths.end(), [](const auto& path) { return path.second.ok(); });
 }

@@ -10,6 +10,7 @@
 #include <functional>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -33,6 +34,8 @@ class TargetTable {
   void SetMap(const idl::TargetMap& map);  // one that EndpointsOf has accepted
   // From queue thread `queue`. Ok: a connection stands.
   void SetPath(size_t queue, uint32_t target, const Status& state, uint64_t incarnation);
+  // Of an NVMe-oF target. Ok: its namespace is reached.
+  void SetGateway(uint32_t target, const Status& state);
   void Clear();  // the session is over
 
   // Waits until a path stands, or all were tried. Ok: a path stands, or there is no target. Else the reason
@@ -43,6 +46,7 @@ class TargetTable {
   struct Target {
     idl::TargetAddress address;
     std::map<size_t, Status> paths;  // by queue; those that were tried
+    std::optional<Status> gateway;   // of an NVMe-oF target, once it was tried
     uint64_t incarnation = 0;        // of the last connection; 0: none yet
   };
 

@@ -120,6 +120,11 @@ Status Serve(const CommandLine& line, const Settings& settings, SignalWaiter* si
   options.meta_connections = static_cast<size_t>(settings.meta_connections);
   options.spin = SpinTime(settings);
   options.detect = std::chrono::milliseconds(settings.detect_ms);
+  options.gateway.cluster_key = *key;
+  options.gateway.rdma_address = settings.rdma_address;
+  Result<nvmeof::HostSettings> nvme = NvmeHost(settings);
+  if (!nvme.ok()) return nvme.status();
+  options.gateway.host = *nvme;
   auto make_initiator = [&](std::span<std::byte> pool, uint64_t session) {
     rdma::InitiatorOptions initiator;
     initiator.memory = pool.data();

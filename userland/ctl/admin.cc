@@ -34,6 +34,12 @@ class ThriftAdmin : public Admin {
   Result<idl::PoolStatus> AddTarget(const std::string& name) override {
     return Ask<idl::PoolStatus>([&](auto& service, auto& reply) { service.addTarget(reply, name); });
   }
+  Result<idl::PoolStatus> AddNvmeTarget(const idl::RegisterTargetArgs& args) override {
+    return Ask<idl::PoolStatus>([&](auto& service, auto& reply) { service.addNvmeTarget(reply, args); });
+  }
+  Result<idl::PoolStatus> SetDataPath(const std::string& name, idl::DataPath::type path) override {
+    return Ask<idl::PoolStatus>([&](auto& service, auto& reply) { service.setDataPath(reply, name, path); });
+  }
   Result<idl::PoolStatus> DrainTarget(const std::string& name, bool cancel) override {
     return Ask<idl::PoolStatus>([&](auto& service, auto& reply) { service.drainTarget(reply, name, cancel); });
   }

@@ -25,6 +25,8 @@ class Admin {
   virtual Result<idl::PoolStatus> SetPool(const idl::PoolSettings& settings) = 0;
   virtual Status EvictSession(int64_t session) = 0;
   virtual Result<idl::PoolStatus> AddTarget(const std::string& name) = 0;
+  virtual Result<idl::PoolStatus> AddNvmeTarget(const idl::RegisterTargetArgs& args) = 0;
+  virtual Result<idl::PoolStatus> SetDataPath(const std::string& name, idl::DataPath::type path) = 0;
   virtual Result<idl::PoolStatus> DrainTarget(const std::string& name, bool cancel) = 0;
   virtual Result<idl::PoolStatus> RemoveTarget(const std::string& name, bool lost) = 0;
   virtual Result<idl::PoolStatus> Rebalance(bool stop) = 0;

@@ -7,7 +7,6 @@
 
 #include <nlohmann/json.hpp>
 
-#include "userland/agent/settings.h"
 #include "userland/base/daemon.h"
 
 namespace weft::ctl {
@@ -21,7 +20,7 @@ constexpr const char* kArguments = "arguments";  // internal name of a command's
 std::vector<const Command*> AllCommands() {
   std::vector<const Command*> all;
   for (std::span<const Command> group : {PoolCommands(), TargetCommands(), SessionCommands(), CopiesCommands(),
-                                         FsckCommands(), BalancerCommands(), HostCommands()}) {
+                                         FsckCommands(), BalancerCommands(), NvmeCommands(), HostCommands()}) {
     for (const Command& command : group) all.push_back(&command);
   }
   return all;
@@ -153,6 +152,7 @@ Result<Invocation> Parse(const std::vector<std::string>& args) {
 
 // The metadata server: from the command line, the environment or the settings of this host.
 Status FindServer(const po::variables_map& globals, Context* context) {
+  context->settings_path = fmt::format("{}/{}.toml", context->world.settings_dir, globals["cluster"].as<std::string>());
   std::string source = "--meta";
   std::string meta;
   if (globals.count("meta") > 0) {
@@ -161,10 +161,9 @@ Status FindServer(const po::variables_map& globals, Context* context) {
     source = "WEFT_META";
     meta = context->world.meta;
   } else {
-    source = fmt::format("{}/{}.toml", context->world.settings_dir, globals["cluster"].as<std::string>());
+    source = context->settings_path;
     agent::Settings settings;
-    Status read = agent::ReadSettings(source, &settings);
-    if (!read.ok() && read.code() != ENOENT) return read;
+    if (Status s = context->Settings(&settings); !s.ok()) return s;
     meta = settings.meta;
     if (meta.empty()) return {};
   }
@@ -188,6 +187,11 @@ void Context::Print(const std::string& text, const nlohmann::ordered_json& as_js
   } else {
     world.out << text;
   }
+}
+
+Status Context::Settings(agent::Settings* settings) const {
+  Status read = agent::ReadSettings(settings_path, settings);
+  return read.code() == ENOENT ? Status::Ok() : read;
 }
 
 std::vector<std::string> Command::Arguments(const po::variables_map& vm) {

@@ -15,6 +15,8 @@
 #include <boost/program_options.hpp>
 #include <nlohmann/json_fwd.hpp>
 
+#include "nvmeof/fabric.h"
+#include "userland/agent/settings.h"
 #include "userland/balancer/bpf_host.h"
 #include "userland/balancer/choice.h"
 #include "userland/balancer/sysfs.h"
@@ -47,17 +49,21 @@ struct World {
   std::function<Status(const std::string& path, uint32_t copies)> set_copies = SetFileCopies;
   std::function<Result<idl::FsckReport>(const std::string& data, bool repair)> fsck_offline =
       [](const std::string& data, bool repair) { return FsckOffline(data, repair); };
+  std::function<std::unique_ptr<nvmeof::Fabric>()> make_fabric = nvmeof::MakeRealFabric;
   WaitClock clock{};
 };
 
 struct Context {
   World& world;
   Address meta;
-  bool meta_given = false;  // by option, environment or settings
+  bool meta_given = false;      // by option, environment or settings
+  std::string settings_path{};  // of this host; the file need not be there
   bool json = false;
   // Of weftctl when the command returns an error; it may choose another one before.
   mutable int error_status = kExitError;
   std::unique_ptr<Admin> admin() const { return world.make_admin(meta); }
+  // What this host's file says, as far as there is one.
+  Status Settings(agent::Settings* settings) const;
   // One or the other on world.out.
   void Print(const std::string& text, const nlohmann::ordered_json& as_json) const;
 };
@@ -82,6 +88,7 @@ std::span<const Command> CopiesCommands();
 std::span<const Command> FsckCommands();
 std::span<const Command> BalancerCommands();
 std::span<const Command> HostCommands();
+std::span<const Command> NvmeCommands();
 
 // Runs the command that `args` (without the program's name) select. Its exit status; what is wrong is on world.err:
 //   0  done

@@ -57,6 +57,12 @@ class FakeAdmin : public Admin {
     return PoolStatus();
   }
   Result<idl::PoolStatus> AddTarget(const std::string& name) override { return Note("add " + name); }
+  Result<idl::PoolStatus> AddNvmeTarget(const idl::RegisterTargetArgs& args) override {
+    return Note("add nvme " + args.name);
+  }
+  Result<idl::PoolStatus> SetDataPath(const std::string& name, idl::DataPath::type path) override {
+    return Note(fmt::format("path {} {}", name, static_cast<int>(path)));
+  }
   Result<idl::PoolStatus> DrainTarget(const std::string& name, bool cancel) override {
     return Note((cancel ? "cancel drain " : "drain ") + name);
   }

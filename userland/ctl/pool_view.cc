@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <ctime>
+#include <functional>
 
 #include <fmt/chrono.h>
 #include <fmt/ranges.h>
@@ -30,7 +31,42 @@ std::string BlocksText(int64_t blocks) { return FormatBytes(static_cast<uint64_t
 std::string Percent(int64_t part, int64_t whole) { return whole > 0 ? fmt::format("{}%", part * 100 / whole) : ""; }
 
 std::string AddressText(const idl::TargetInfo& target) {
+  if (target.__isset.nvme && !target.nvme.uris.empty()) return target.nvme.uris.front();
   return Address{target.host, static_cast<uint16_t>(target.port)}.ToString();
+}
+
+std::string_view DataPathText(idl::DataPath::type path) {
+  return path == idl::DataPath::AGENT ? "agent" : path == idl::DataPath::DIRECT ? "direct" : "auto";
+}
+
+// What is told of the NVMe-oF kind alone.
+void AddNvmeLines(const idl::TargetInfo& t, const std::function<void(std::string_view, const std::string&)>& line) {
+  for (size_t i = 1; i < t.nvme.uris.size(); ++i) line("", t.nvme.uris[i]);
+  line("namespace", fmt::format("{} (uuid {}, nguid {})", t.nvme.nsid, UuidText(t.nvme.uuid), UuidText(t.nvme.nguid)));
+  line("data path",
+       fmt::format("{}{}", DataPathText(t.nvme.data_path),
+                   t.data_path.empty() ? ", no client attends to it" : fmt::format(", now {}", t.data_path)));
+  for (const idl::NvmePath& path : t.paths) {
+    line("path", fmt::format("{} at {}: {}{}", path.controller, path.endpoint, path.state,
+                             path.ana_state.empty() ? "" : fmt::format(", {}", path.ana_state)));
+  }
+}
+
+Json NvmeJson(const idl::TargetInfo& t) {
+  Json paths = Json::array();
+  for (const idl::NvmePath& path : t.paths) {
+    paths.push_back({{"controller", path.controller},
+                     {"endpoint", path.endpoint},
+                     {"state", path.state},
+                     {"ana_state", path.ana_state}});
+  }
+  return {{"uris", t.nvme.uris},
+          {"nsid", t.nvme.nsid},
+          {"uuid", UuidText(t.nvme.uuid)},
+          {"nguid", UuidText(t.nvme.nguid)},
+          {"data_path", DataPathText(t.nvme.data_path)},
+          {"data_path_now", t.data_path},
+          {"paths", paths}};
 }
 
 // What is wrong with the chunks; empty: nothing.
@@ -135,6 +171,7 @@ std::string TargetText(const idl::TargetInfo& t) {
   line("id", t.id != 0 ? std::to_string(t.id) : "");
   line("uuid", UuidText(t.uuid));
   line("address", AddressText(t));
+  if (t.__isset.nvme) AddNvmeLines(t, line);
   line("state", TargetStateText(t));
   line("zone", t.zone);
   line("weight", std::to_string(t.weight));
@@ -151,23 +188,26 @@ std::string TargetText(const idl::TargetInfo& t) {
 Json TargetJson(const idl::TargetInfo& t) {
   static constexpr std::string_view kStates[] = {"spare", "active", "draining"};
   auto state = static_cast<size_t>(t.state);
-  return {{"id", t.id},
-          {"uuid", UuidText(t.uuid)},
-          {"name", t.name},
-          {"host", t.host},
-          {"port", t.port},
-          {"up", t.up},
-          {"joined", t.joined},
-          {"state", state < std::size(kStates) ? kStates[state] : "unknown"},
-          {"zone", t.zone},
-          {"weight", t.weight},
-          {"capacity_bytes", t.capacity_bytes},
-          {"used_bytes", t.used_bytes},
-          {"stale_bytes", t.stale_bytes},
-          {"queue_depth", t.queue_depth},
-          {"load", t.load},
-          {"device_latency_us", t.device_latency_us},
-          {"heartbeat_age_ms", t.heartbeat_age_ms}};
+  Json json = {{"id", t.id},
+               {"uuid", UuidText(t.uuid)},
+               {"name", t.name},
+               {"kind", t.__isset.nvme ? "nvmeof" : "rdma"},
+               {"host", t.host},
+               {"port", t.port},
+               {"up", t.up},
+               {"joined", t.joined},
+               {"state", state < std::size(kStates) ? kStates[state] : "unknown"},
+               {"zone", t.zone},
+               {"weight", t.weight},
+               {"capacity_bytes", t.capacity_bytes},
+               {"used_bytes", t.used_bytes},
+               {"stale_bytes", t.stale_bytes},
+               {"queue_depth", t.queue_depth},
+               {"load", t.load},
+               {"device_latency_us", t.device_latency_us},
+               {"heartbeat_age_ms", t.heartbeat_age_ms}};
+  if (t.__isset.nvme) json["nvme"] = NvmeJson(t);
+  return json;
 }
 
 Json TargetsJson(const std::vector<idl::TargetInfo>& targets) {

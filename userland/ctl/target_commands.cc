@@ -7,8 +7,10 @@
 
 #include <nlohmann/json.hpp>
 
+#include "userland/agent/settings.h"
 #include "userland/base/config.h"
 #include "userland/ctl/command.h"
+#include "userland/ctl/nvme_target.h"
 #include "userland/ctl/pool_view.h"
 #include "userland/ctl/pool_wait.h"
 
@@ -16,6 +18,8 @@ namespace weft::ctl {
 namespace {
 
 namespace po = boost::program_options;
+
+constexpr int64_t kWeightDefault = 100;
 
 Result<idl::TargetInfo> Find(const Result<idl::PoolStatus>& pool, const std::string& name) {
   if (!pool.ok()) return pool.status();
@@ -38,14 +42,92 @@ Status Show(const Context& context, const po::variables_map& vm) {
   return {};
 }
 
+void AddOptions(po::options_description_easy_init options) {
+  options("name", po::value<std::string>()->value_name("NAME"), "of an NVMe-oF target (default: from its label)")(
+      "zone", po::value<std::string>()->value_name("ZONE"), "failure domain of an NVMe-oF target")(
+      "weight", po::value<int64_t>()->default_value(kWeightDefault), "of an NVMe-oF target, 100 is the norm")(
+      "data-path", po::value<std::string>()->value_name("PATH"),
+      "of an NVMe-oF target: agent, direct or auto (default: auto, direct where the namespace is visible)")(
+      "force", po::bool_switch(), "take an NVMe-oF namespace that holds something, and destroy that");
+}
+
+Result<idl::DataPath::type> ParseDataPath(const std::string& text) {
+  if (text == "auto") return idl::DataPath::AUTO;
+  if (text == "agent") return idl::DataPath::AGENT;
+  if (text == "direct") return idl::DataPath::DIRECT;
+  return Error(EINVAL, "data path '{}' is none of auto, agent, direct", text);
+}
+
+// How this host connects: its settings are those of weftd.
+Result<nvmeof::HostSettings> HostSettings(const Context& context) {
+  agent::Settings settings;
+  if (Status s = context.Settings(&settings); !s.ok()) return s;
+  return agent::NvmeHost(settings);
+}
+
+Status AddNvme(const Context& context, const po::variables_map& vm) {
+  NvmeTargetRequest request;
+  Result<std::vector<nvmeof::Uri>> uris = ParsePaths(Command::Arguments(vm));
+  if (!uris.ok()) return uris.status();
+  request.uris = *uris;
+  if (vm.count("name") > 0) request.name = vm["name"].as<std::string>();
+  if (vm.count("zone") > 0) request.zone = vm["zone"].as<std::string>();
+  request.weight = vm["weight"].as<int64_t>();
+  request.force = vm["force"].as<bool>();
+  if (vm.count("data-path") > 0) {
+    Result<idl::DataPath::type> path = ParseDataPath(vm["data-path"].as<std::string>());
+    if (!path.ok()) return path.status();
+    request.data_path = *path;
+  }
+  Result<nvmeof::HostSettings> host = HostSettings(context);
+  if (!host.ok()) return host.status();
+  auto admin = context.admin();
+  Result<idl::PoolStatus> pool = admin->PoolStatus();
+  if (!pool.ok()) return pool.status();
+  request.cluster = pool->cluster;
+  request.cluster_uuid = pool->cluster_uuid;
+  request.bytes_min = static_cast<uint64_t>(pool->chunk_bytes);
+  Result<idl::RegisterTargetArgs> args = PrepareNvmeTarget(context.world.make_fabric().get(), *host, request);
+  if (!args.ok()) return args.status();
+  Result<idl::TargetInfo> target = Find(admin->AddNvmeTarget(*args), args->name);
+  if (!target.ok()) return target.status();
+  std::string text =
+      target->id == 0
+          ? fmt::format("target {} is known; `weftctl pool create` takes it into the pool\n", args->name)
+          : fmt::format("target {} is part of the pool; `weftctl pool rebalance` moves data to it\n", args->name);
+  context.Print(text, TargetJson(*target));
+  return {};
+}
+
 Status Add(const Context& context, const po::variables_map& vm) {
-  std::string name = Command::Argument(vm);
+  std::vector<std::string> arguments = Command::Arguments(vm);
+  if (nvmeof::LooksLikeUri(arguments.front())) return AddNvme(context, vm);
+  if (arguments.size() > 1) return Error(EINVAL, "'{}' is one argument too many: one target at a time", arguments[1]);
+  std::string name = arguments.front();
+  for (const char* option : {"name", "zone", "data-path"}) {
+    if (vm.count(option) > 0)
+      return Error(EINVAL, "--{} is for NVMe-oF targets; '{}' says it of itself when it is started", option, name);
+  }
   auto admin = context.admin();
   if (Result<idl::PoolStatus> added = admin->AddTarget(name); !added.ok()) return added.status();
   Result<idl::TargetInfo> target = Find(AwaitJoined(admin.get(), context.world.clock), name);
   if (!target.ok()) return target.status();
   context.Print(fmt::format("target {} is part of the pool; `weftctl pool rebalance` moves data to it\n", name),
                 TargetJson(*target));
+  return {};
+}
+
+void SetOptions(po::options_description_easy_init options) {
+  options("data-path", po::value<std::string>()->required()->value_name("PATH"), "agent, direct or auto");
+}
+
+Status Set(const Context& context, const po::variables_map& vm) {
+  std::string name = Command::Argument(vm);
+  Result<idl::DataPath::type> path = ParseDataPath(vm["data-path"].as<std::string>());
+  if (!path.ok()) return path.status();
+  Result<idl::TargetInfo> target = Find(context.admin()->SetDataPath(name, *path), name);
+  if (!target.ok()) return target.status();
+  context.Print(fmt::format("target {}: data path {}\n", name, vm["data-path"].as<std::string>()), TargetJson(*target));
   return {};
 }
 
@@ -86,7 +168,11 @@ Status Remove(const Context& context, const po::variables_map& vm) {
 constexpr std::array kCommands = {
     Command{"target list", "", "the storage targets", nullptr, List},
     Command{"target show", "NAME", "all about one target", nullptr, Show},
-    Command{"target add", "NAME", "take a target that has registered into the pool", nullptr, Add},
+    Command{"target add", "TARGET...",
+            "take a target into the pool: the name of one that has registered, or the paths to an NVMe-oF namespace, "
+            "nvme+rdma://ADDR:PORT/NQN[?nsid=N] or nvme+tcp://...",
+            AddOptions, Add},
+    Command{"target set", "NAME", "how clients reach an NVMe-oF target", SetOptions, Set},
     Command{"target drain", "NAME", "move everything away from a target, online", DrainOptions, Drain},
     Command{"target remove", "NAME", "take a target that is drained or lost out of the pool", RemoveOptions, Remove},
 };

@@ -50,6 +50,7 @@ class Reader {
   }
   std::string_view String() { return Raw(U32()); }
   std::string_view Rest() { return Raw(bytes_.size()); }
+  bool ok() const { return ok_; }  // everything was there so far
   // True when everything was there and nothing is left.
   bool Finish() const { return ok_ && bytes_.empty(); }
 

@@ -33,7 +33,7 @@ Result<idl::PoolStatus> StateMachine::AddTarget(const std::string& name) {
   if (!found.ok()) return found.status();
   const TargetState* target = *found;
   if (target->id != 0) return Error(EEXIST, "target '{}' is part of the pool already", name);
-  if (!target->up) return Error(ENOENT, "target '{}' sends no heartbeats; restart it", name);
+  if (!target->up && !target->record.nvme) return Error(ENOENT, "target '{}' sends no heartbeats; restart it", name);
   if (target->record.capacity_bytes < chunks_.pool().chunk_bytes()) {
     return Error(EINVAL, "target '{}' holds {}; a chunk of this pool takes {}", name,
                  FormatBytes(target->record.capacity_bytes), FormatBytes(chunks_.pool().chunk_bytes()));
@@ -41,6 +41,28 @@ Result<idl::PoolStatus> StateMachine::AddTarget(const std::string& name) {
   uint32_t id = counters_.next_target++;
   LogInfo("target '{}' joins the pool as {}", name, id);
   targets_.Join(Uuid(target->record.uuid), id, true);
+  return PoolStatus();
+}
+
+Result<idl::PoolStatus> StateMachine::AddNvmeTarget(const idl::RegisterTargetArgs& args) {
+  if (!args.__isset.nvme || !args.host.empty())
+    return Error(EINVAL, "target '{}' is described by its namespace and has no host of its own", args.name);
+  BeginOperation();
+  if (Result<idl::TargetOrders> known = targets_.Register(args, now_.mono_ms); !known.ok()) return known.status();
+  bool member = targets_.FindName(args.name)->id != 0;
+  return chunks_.formed() && !member ? AddTarget(args.name) : PoolStatus();
+}
+
+Result<idl::PoolStatus> StateMachine::SetDataPath(const std::string& name, idl::DataPath::type path) {
+  Result<const TargetState*> found = FindMember(name);
+  if (!found.ok()) return found.status();
+  if (!(*found)->record.nvme)
+    return Error(EINVAL, "target '{}' is a weft-target: only NVMe-oF targets have another data path", name);
+  if (path < idl::DataPath::AUTO || path > idl::DataPath::DIRECT)
+    return Error(EINVAL, "target '{}': data path {} is none", name, static_cast<int>(path));
+  BeginOperation();
+  targets_.SetDataPath((*found)->id, static_cast<DataPath>(path));
+  LogInfo("target '{}': data path {}", name, static_cast<int>(path));
   return PoolStatus();
 }
 

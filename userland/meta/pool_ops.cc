@@ -24,18 +24,21 @@ Result<std::vector<Uuid>> StateMachine::ChooseTargets(const idl::CreatePoolArgs&
   if (args.targets.empty()) {
     std::vector<const TargetState*> all;
     for (const auto& [uuid, target] : targets_.all()) {
-      if (target.up) all.push_back(&target);
+      if (target.up || target.record.nvme) all.push_back(&target);
     }
     std::ranges::sort(all, {}, [](const TargetState* target) { return target->record.name; });
     for (const TargetState* target : all) chosen.push_back(target->record.uuid);
     if (chosen.empty()) {
-      return Error(ENOENT, "no target has registered with cluster '{}'; start weft-target first", options_.cluster);
+      return Error(ENOENT,
+                   "no target has registered with cluster '{}'; start weft-target, or `weftctl target add` an NVMe-oF "
+                   "one, first",
+                   options_.cluster);
     }
     return chosen;
   }
   for (const std::string& name : args.targets) {
     const TargetState* target = targets_.FindName(name);
-    if (target == nullptr || !target->up) {
+    if (target == nullptr || (!target->up && !target->record.nvme)) {
       return Error(ENOENT, "target '{}' {}", name.substr(0, kTargetNameBytesMax),
                    target == nullptr ? "has not registered; start it first" : "sends no heartbeats; restart it");
     }
@@ -112,6 +115,11 @@ void StateMachine::DescribeTargets(std::vector<idl::TargetInfo>* out) const {
     info.load = target.load;
     info.device_latency_us = target.device_latency_us;
     info.joined = target.id != 0 && target.joined;
+    if (target.record.nvme) info.__set_nvme(ToIdl(*target.record.nvme));
+    if (target.up) {
+      info.paths = target.paths;
+      info.data_path = target.data_path;
+    }
     if (target.id != 0) info.state = target.record.draining ? idl::TargetState::DRAINING : idl::TargetState::ACTIVE;
   }
   std::ranges::sort(*out, {}, &idl::TargetInfo::name);

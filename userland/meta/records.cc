@@ -210,10 +210,32 @@ bool DamageRecord::Decode(std::string_view bytes, DamageRecord* out) {
   return true;
 }
 
+namespace {
+
+void Put(const NvmeRecord& nvme, Writer* out) {
+  out->U32(static_cast<uint32_t>(nvme.uris.size()));
+  for (const std::string& uri : nvme.uris) out->String(uri);
+  out->Raw(View(nvme.uuid)).Raw(View(nvme.nguid)).U32(nvme.nsid).U8(static_cast<uint8_t>(nvme.data_path));
+}
+
+bool Get(Reader* in, NvmeRecord* out) {
+  uint32_t uris = in->U32();
+  for (uint32_t i = 0; i < uris && in->ok(); ++i) out->uris.emplace_back(in->String());
+  out->uuid = ReadUuid(*in);
+  out->nguid = ReadUuid(*in);
+  out->nsid = in->U32();
+  uint8_t path = in->U8();
+  out->data_path = static_cast<DataPath>(path);
+  return path <= static_cast<uint8_t>(DataPath::kDirect);
+}
+
+}  // namespace
+
 std::string TargetRecord::Encode() const {
   Writer out;
   out.Raw(View(uuid)).String(name).String(host).U32(port).U64(capacity_bytes).U32(weight).String(zone);
-  out.U8(draining).U64(instance);
+  out.U8(draining).U64(instance).U8(nvme.has_value());
+  if (nvme) Put(*nvme, &out);
   return out.Take();
 }
 bool TargetRecord::Decode(std::string_view bytes, TargetRecord* out) {
@@ -227,6 +249,7 @@ bool TargetRecord::Decode(std::string_view bytes, TargetRecord* out) {
   out->zone = in.String();
   out->draining = in.U8() != 0;
   out->instance = in.U64();
+  if (in.U8() != 0 && !Get(&in, &out->nvme.emplace())) return false;
   return in.Finish();
 }
 

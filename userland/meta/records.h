@@ -18,7 +18,8 @@
 //   chunk      := version:u32 copies_wanted:u8 count:u8 count * copy
 //   copy       := target:u32 state:u8 flags:u8 offset:u64     flags: 1 leaving, 2 doubtful
 //   target     := uuid[16] name:string host:string port:u32 capacity:u64 weight:u32 zone:string
-//                 draining:u8 instance:u64
+//                 draining:u8 instance:u64 nvmeof:u8 [nvme]
+//   nvme       := count:u32 count * uri:string uuid[16] nguid[16] nsid:u32 data_path:u8
 //   releasing  := version:u32 chunk:u64
 //   scrub      := active:u8 next:u64 began_s:i64 ended_s:i64
 //   damage     := block:u32 ... (rising, at least one)
@@ -40,7 +41,7 @@
 
 namespace weft {
 
-inline constexpr uint32_t kStoreFormat = 2;
+inline constexpr uint32_t kStoreFormat = 3;
 // Of the logical address space, in which chunks lie sparsely; how much can be stored is up to the targets.
 inline constexpr uint64_t kPoolBlocksMax = 1ULL << 40;
 inline constexpr uint32_t kCopiesMax = 4;     // that a chunk is wanted to have
@@ -191,6 +192,18 @@ struct DamageRecord {
   static bool Decode(std::string_view bytes, DamageRecord* out);
 };
 
+// A target of kind nvmeof; see meta.thrift.
+enum class DataPath : uint8_t { kAuto = 0, kAgent = 1, kDirect = 2 };
+
+struct NvmeRecord {
+  std::vector<std::string> uris;
+  Uuid uuid{};
+  Uuid nguid{};
+  uint32_t nsid = 0;
+  DataPath data_path = DataPath::kAuto;
+  bool operator==(const NvmeRecord&) const = default;
+};
+
 struct TargetRecord {
   Uuid uuid{};
   std::string name;
@@ -201,6 +214,7 @@ struct TargetRecord {
   std::string zone;
   bool draining = false;
   uint64_t instance = 0;  // of its process that has registered last
+  std::optional<NvmeRecord> nvme;
   std::string Encode() const;
   static bool Decode(std::string_view bytes, TargetRecord* out);
 };

@@ -106,6 +106,12 @@ class AdminService final : public idl::AdminServiceIf {
   void addTarget(idl::PoolStatus& reply, const std::string& name) override {
     reply = ValueOrThrow(engine_->Run([&](StateMachine& m) { return m.AddTarget(name); }));
   }
+  void addNvmeTarget(idl::PoolStatus& reply, const idl::RegisterTargetArgs& args) override {
+    reply = ValueOrThrow(engine_->Run([&](StateMachine& m) { return m.AddNvmeTarget(args); }));
+  }
+  void setDataPath(idl::PoolStatus& reply, const std::string& name, idl::DataPath::type path) override {
+    reply = ValueOrThrow(engine_->Run([&](StateMachine& m) { return m.SetDataPath(name, path); }));
+  }
   void drainTarget(idl::PoolStatus& reply, const std::string& name, bool cancel) override {
     reply = ValueOrThrow(engine_->Run([&](StateMachine& m) { return m.DrainTarget(name, cancel); }));
   }

@@ -81,6 +81,8 @@ class StateMachine {
   Status EvictSession(uint64_t id);
   Result<idl::PoolStatus> SetPool(const idl::PoolSettings& settings);
   Result<idl::PoolStatus> AddTarget(const std::string& name);
+  Result<idl::PoolStatus> AddNvmeTarget(const idl::RegisterTargetArgs& args);
+  Result<idl::PoolStatus> SetDataPath(const std::string& name, idl::DataPath::type path);
   Result<idl::PoolStatus> DrainTarget(const std::string& name, bool cancel);
   Result<idl::PoolStatus> RemoveTarget(const std::string& name, bool lost);
   Result<idl::PoolStatus> Rebalance(bool stop);

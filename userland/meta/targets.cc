@@ -15,12 +15,35 @@ constexpr size_t kHostBytesMax = 255;
 constexpr size_t kZoneBytesMax = 63;
 constexpr int32_t kWeightMax = 10'000;
 
+constexpr size_t kUrisMax = 8;
+constexpr size_t kUriBytesMax = 512;
+
+bool IsAnnouncement(const idl::RegisterTargetArgs& args) { return args.__isset.nvme && args.host.empty(); }
+
+NvmeRecord FromIdl(const idl::NvmeNamespace& nvme) {
+  return {.uris = nvme.uris,
+          .uuid = *UuidFromBytes(nvme.uuid),
+          .nguid = *UuidFromBytes(nvme.nguid),
+          .nsid = static_cast<uint32_t>(nvme.nsid),
+          .data_path = static_cast<DataPath>(nvme.data_path)};
+}
+
 bool IsName(std::string_view name) {
   auto good = [](unsigned char c) { return isalnum(c) || c == '-' || c == '_' || c == '.'; };
   return !name.empty() && name.size() <= kTargetNameBytesMax && std::ranges::all_of(name, good);
 }
 
 }  // namespace
+
+idl::NvmeNamespace ToIdl(const NvmeRecord& nvme) {
+  idl::NvmeNamespace out;
+  out.uris = nvme.uris;
+  out.uuid = ToBytes(nvme.uuid);
+  out.nguid = ToBytes(nvme.nguid);
+  out.nsid = static_cast<int32_t>(nvme.nsid);
+  out.data_path = static_cast<idl::DataPath::type>(nvme.data_path);
+  return out;
+}
 
 void Targets::Load(int64_t now_ms, uint64_t starts) {
   version_ = static_cast<int64_t>(starts << 32) + 1;
@@ -95,6 +118,7 @@ idl::TargetMap Targets::Map() const {
     out.report_age_ms = target.reported_at_ms < 0
                             ? -1
                             : static_cast<int32_t>(std::min<int64_t>(now_ms_ - target.reported_at_ms, INT32_MAX));
+    if (target.record.nvme) out.__set_nvme(ToIdl(*target.record.nvme));
   }
   std::ranges::sort(map.targets, {}, &idl::TargetAddress::id);
   return map;
@@ -128,7 +152,9 @@ Status Targets::CheckArgs(const idl::RegisterTargetArgs& args) const {
   }
   if (args.uuid.size() != 16)
     return Error(EINVAL, "target '{}': its UUID has {} bytes, not 16", args.name, args.uuid.size());
-  if (args.host.empty() || args.host.size() > kHostBytesMax || args.port < 1 || args.port > 65535) {
+  if (Status s = CheckNvme(args); !s.ok()) return s;
+  bool reachable = !args.host.empty() && args.host.size() <= kHostBytesMax && args.port >= 1 && args.port <= 65535;
+  if (!reachable && !IsAnnouncement(args)) {
     return Error(EINVAL, "target '{}': '{}' port {} is no address that clients can reach; give one with --listen",
                  args.name, args.host.substr(0, 64), args.port);
   }
@@ -142,6 +168,24 @@ Status Targets::CheckArgs(const idl::RegisterTargetArgs& args) const {
   if (args.zone.size() > kZoneBytesMax) {
     return Error(EINVAL, "target '{}': its zone has more than {} bytes", args.name, kZoneBytesMax);
   }
+  return {};
+}
+
+Status Targets::CheckNvme(const idl::RegisterTargetArgs& args) const {
+  if (!args.__isset.nvme) return {};
+  const idl::NvmeNamespace& nvme = args.nvme;
+  if (nvme.uris.empty() || nvme.uris.size() > kUrisMax)
+    return Error(EINVAL, "target '{}' has {} paths; it takes 1 to {}", args.name, nvme.uris.size(), kUrisMax);
+  for (const std::string& uri : nvme.uris) {
+    if (uri.empty() || uri.size() > kUriBytesMax)
+      return Error(EINVAL, "target '{}': a path of {} bytes; it takes 1 to {}", args.name, uri.size(), kUriBytesMax);
+  }
+  if (nvme.uuid.size() != 16 || nvme.nguid.size() != 16)
+    return Error(EINVAL, "target '{}': its namespace's identifiers have {} and {} bytes, not 16", args.name,
+                 nvme.uuid.size(), nvme.nguid.size());
+  if (nvme.nsid < 1) return Error(EINVAL, "target '{}': namespace {} is none", args.name, nvme.nsid);
+  if (nvme.data_path < idl::DataPath::AUTO || nvme.data_path > idl::DataPath::DIRECT)
+    return Error(EINVAL, "target '{}': data path {} is none", args.name, static_cast<int>(nvme.data_path));
   return {};
 }
 
@@ -163,7 +207,7 @@ Status Targets::CheckIdentity(const Uuid& uuid, const idl::RegisterTargetArgs& a
                    "this one if its data is not needed",
                    args.name, other.ok() ? ToString(*other) : "malformed UUID", ToString(cluster_));
     }
-    if (!member) {
+    if (!member && !args.__isset.nvme) {
       return Error(
           EINVAL,
           "target '{}' ({}) is labelled for this cluster but is not in its pool; wipe its backing to use it anew",
@@ -174,8 +218,12 @@ Status Targets::CheckIdentity(const Uuid& uuid, const idl::RegisterTargetArgs& a
     return Error(EINVAL, "target '{}' has shrunk: {} now, {} when the pool was formed; restore its size", args.name,
                  FormatBytes(args.capacity_bytes), FormatBytes(known->second.record.capacity_bytes));
   }
+  if (known != targets_.end() && known->second.record.nvme.has_value() != args.__isset.nvme) {
+    return Error(EINVAL, "target '{}' ({}) is {}an NVMe-oF target; how it is reached cannot change", args.name,
+                 ToString(uuid), args.__isset.nvme ? "not " : "");
+  }
   if (const TargetState* same = FindName(args.name); same != nullptr && same->record.uuid != uuid) {
-    if (same->id != 0 || same->up) {
+    if (same->id != 0 || same->up || same->record.nvme) {
       return Error(EEXIST, "another target is named '{}' ({} at {}:{}); choose another --name", args.name,
                    ToString(same->record.uuid), same->record.host, same->record.port);
     }
@@ -223,6 +271,11 @@ Result<idl::TargetOrders> Targets::Register(const idl::RegisterTargetArgs& args,
   bool fresh = !targets_.contains(uuid);
   TargetState& target = targets_[uuid];
   if (fresh) target.jobs_version = first_jobs_version_;
+  if (IsAnnouncement(args)) {
+    if (fresh) target.up = false;
+    Announce(uuid, args);
+    return OrdersFor(&target);
+  }
   TargetRecord record = target.record;
   record.uuid = uuid;
   record.name = args.name;
@@ -252,11 +305,32 @@ Result<idl::TargetOrders> Targets::Register(const idl::RegisterTargetArgs& args,
   return OrdersFor(&target);
 }
 
+void Targets::Announce(const Uuid& uuid, const idl::RegisterTargetArgs& args) {
+  TargetState& target = targets_.at(uuid);
+  TargetRecord record = target.record;
+  record.uuid = uuid;
+  record.name = args.name;
+  record.weight = static_cast<uint32_t>(args.weight);
+  record.zone = args.zone;
+  if (target.id == 0) record.capacity_bytes = static_cast<uint64_t>(args.capacity_bytes);
+  record.nvme = FromIdl(args.nvme);
+  if (record.Encode() == target.record.Encode()) return;
+  LogInfo("target '{}' ({}) is {}, {}", record.name, ToString(uuid), record.nvme->uris.front(),
+          FormatBytes(args.capacity_bytes));
+  target.record = std::move(record);
+  if (target.id == 0) return;
+  tables_->tx().Put(key::Target(target.id), target.record.Encode());
+  changes_[target.id];
+  ++version_;
+}
+
 bool Targets::Report(TargetState* target, const idl::TargetReport& report, int64_t now_ms) {
   target->reported_at_ms = now_ms;
   target->queue_depth = std::max(report.queue_depth, 0);
   target->load = std::clamp(report.load, 0, 1000);
   target->device_latency_us = std::max(report.device_latency_us, 0);
+  target->paths = report.paths;
+  target->data_path = report.data_path;
   if (target->id == 0) return false;
   return std::abs(target->load - target->told_load) >= kLoadStep || now_ms - told_at_ms_ >= kReportsTellMs;
 }
@@ -300,6 +374,14 @@ void Targets::SetDraining(uint32_t id, bool draining) {
   target->record.draining = draining;
   tables_->tx().Put(key::Target(id), target->record.Encode());
   changes_[id];
+}
+
+void Targets::SetDataPath(uint32_t id, DataPath path) {
+  TargetState* target = Mutable(id);
+  if (target->record.nvme->data_path == path) return;
+  target->record.nvme->data_path = path;
+  tables_->tx().Put(key::Target(id), target->record.Encode());
+  ++version_;
 }
 
 void Targets::Remove(uint32_t id, bool lost) {

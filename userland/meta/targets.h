@@ -45,6 +45,8 @@ struct TargetState {
   int32_t told_load = 0;  // when the map last changed
   int32_t device_latency_us = 0;
   int64_t jobs_version = 0;
+  std::vector<idl::NvmePath> paths;  // reported, as is
+  std::string data_path;             // likewise; see TargetInfo
   bool usable() const { return up && (joined || !awaited); }
 };
 
@@ -53,6 +55,8 @@ struct TargetChange {
   bool stopped = false;  // another process came, or it was removed: what it was doing is void
   bool silent = false;   // it went down, and has not been heard of since
 };
+
+idl::NvmeNamespace ToIdl(const NvmeRecord& nvme);
 
 class Targets {
  public:
@@ -73,12 +77,15 @@ class Targets {
   // Those that may get new chunks; `used` is 0.
   std::vector<PlacementTarget> ForPlacement(uint64_t chunk_bytes) const;
 
+  // A target, by itself or by the client that lends its hand to an NVMe-oF target; or (args.nvme and no host) a
+  // target of that kind is made known by an operator.
   Result<idl::TargetOrders> Register(const idl::RegisterTargetArgs& args, int64_t now_ms);
   Result<idl::TargetOrders> Heartbeat(const std::string& uuid, const idl::TargetReport& report, int64_t instance,
                                       int64_t now_ms);
   // Makes a registered target a member of the pool. awaited: of one that is in use.
   void Join(const Uuid& uuid, uint32_t id, bool awaited);
   void SetDraining(uint32_t id, bool draining);
+  void SetDataPath(uint32_t id, DataPath path);
   // It is no member any more. lost: what it holds is out of date, and it will be refused should it come back.
   void Remove(uint32_t id, bool lost);
   void SetChunkBytes(uint64_t chunk_bytes) { chunk_bytes_ = chunk_bytes; }  // of the pool
@@ -97,6 +104,8 @@ class Targets {
 
  private:
   Status CheckArgs(const idl::RegisterTargetArgs& args) const;
+  Status CheckNvme(const idl::RegisterTargetArgs& args) const;
+  void Announce(const Uuid& uuid, const idl::RegisterTargetArgs& args);
   // EEXIST, EINVAL: it may not take the place of what is known under its UUID or name.
   Status CheckIdentity(const Uuid& uuid, const idl::RegisterTargetArgs& args);
   void SetUp(TargetState* target, bool up);

@@ -179,6 +179,7 @@ std::unique_ptr<idl::RegisterTargetArgs> TargetServer::Links::Self() const {
   self->weight = static_cast<int32_t>(options_.weight);
   self->zone = options_.zone;
   self->instance = instance_;
+  if (options_.nvme) self->__set_nvme(*options_.nvme);
   return self;
 }
 

@@ -23,8 +23,9 @@
 #include "userland/target/backing.h"
 
 namespace weft::idl {
+class NvmeNamespace;
 class TargetReport;
-}
+}  // namespace weft::idl
 
 namespace weft::target {
 
@@ -45,6 +46,7 @@ struct TargetServerOptions {
   uint32_t depth = 256;
   uint32_t depth_total = 2048;
   std::chrono::microseconds spin{0};
+  std::shared_ptr<const idl::NvmeNamespace> nvme;                // of kind nvmeof; else null
   std::function<void(idl::TargetReport* report)> add_to_report;  // from the link's thread; may be empty
 };
 

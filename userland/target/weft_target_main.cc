@@ -43,6 +43,7 @@ TargetServerOptions ServerOptions(const Settings& settings, std::vector<uint8_t>
           .depth = static_cast<uint32_t>(settings.depth),
           .depth_total = static_cast<uint32_t>(settings.depth_total),
           .spin = SpinTime(settings),
+          .nvme = nullptr,
           .add_to_report = {}};
 }
 

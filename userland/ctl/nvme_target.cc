@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: MIT
+#include "userland/ctl/nvme_target.h"
+
+#include <fcntl.h>
+#include <linux/falloc.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "nvmeof/await_namespace.h"
+#include "thrift-gen/meta_constants.h"
+#include "userland/base/block.h"
+#include "userland/base/config.h"
+#include "userland/base/log.h"
+#include "userland/base/uuid.h"
+#include "userland/target/backing.h"
+
+namespace weft::ctl {
+namespace {
+
+using nvmeof::Namespace;
+
+constexpr uint64_t kZeroStep = 1ULL << 30;
+constexpr size_t kShortUuid = 8;
+constexpr const char* kCommand = "weftctl target add";
+
+std::string UuidBytes(const std::array<uint8_t, 16>& id) { return {id.begin(), id.end()}; }
+
+// Connected by this object, and no longer than it lives.
+class Connection {
+ public:
+  explicit Connection(nvmeof::Fabric* fabric) : fabric_(fabric) {}
+  ~Connection() {
+    if (nqn_.empty()) return;
+    if (Status s = fabric_->Disconnect(nqn_); !s.ok()) LogWarning("{}", s.message());
+  }
+  Connection(const Connection&) = delete;
+  Connection& operator=(const Connection&) = delete;
+
+  Status Open(const std::vector<nvmeof::Uri>& uris, const nvmeof::HostSettings& host) {
+    const std::string& nqn = uris.front().nqn;
+    Result<std::vector<Namespace>> before = fabric_->Namespaces(nqn);
+    if (!before.ok()) return before.status();
+    if (before->empty()) nqn_ = nqn;
+    for (const nvmeof::Uri& uri : uris) {
+      if (Status s = fabric_->Connect(uri.endpoint, nqn, host); !s.ok()) return s;
+    }
+    return {};
+  }
+
+ private:
+  nvmeof::Fabric* const fabric_;
+  std::string nqn_;  // to be disconnected
+};
+
+Result<Namespace> Find(nvmeof::Fabric* fabric, const nvmeof::Uri& uri) {
+  auto wanted = [&uri](const Namespace& ns) { return uri.nsid == 0 || ns.nsid == uri.nsid; };
+  Result<Namespace> found = nvmeof::AwaitNamespace(fabric, uri.nqn, wanted);
+  if (!found.ok() || uri.nsid != 0) return found;
+  Result<std::vector<Namespace>> visible = fabric->Namespaces(uri.nqn);
+  if (!visible.ok()) return visible.status();
+  if (visible->size() == 1) return found;
+  std::string shown;
+  for (const Namespace& ns : *visible) shown += fmt::format("{}{}", shown.empty() ? "" : ", ", ns.nsid);
+  return Error(EINVAL, "subsystem {} has the namespaces {}; say which: {}?nsid=N", uri.nqn, shown, uri.ToString());
+}
+
+Status Check(const Namespace& ns, uint64_t bytes_min) {
+  std::string what = fmt::format("namespace {} of {}", ns.nsid, ns.nqn);
+  if (ns.read_only) return Error(EROFS, "{} is read-only; export it writable", what);
+  if (ns.block_bytes == 0 || ns.block_bytes > kBlockBytes || kBlockBytes % ns.block_bytes != 0) {
+    return Error(EINVAL, "{} has blocks of {} bytes; weftfs writes {}: format it with smaller ones (`nvme format`)",
+                 what, ns.block_bytes, kBlockBytes);
+  }
+  if (uint64_t data = target::AreasFor(0, target::Layout::kPlain).data; ns.bytes < data + bytes_min) {
+    return Error(EINVAL, "{} has {}; {} for the label and a chunk of {} are needed: export a larger one", what,
+                 FormatBytes(ns.bytes), FormatBytes(data), FormatBytes(bytes_min));
+  }
+  return {};
+}
+
+// What no chunk has used reads as zeroes, so that copies of what was never written are equal.
+Status ZeroData(const target::Backing& backing) {
+  uint64_t from = backing.areas().data;
+  uint64_t end = from + backing.capacity_bytes();
+  for (uint64_t at = from; at < end; at += kZeroStep) {
+    auto bytes = static_cast<off_t>(std::min(kZeroStep, end - at));
+    // On a block device: WRITE ZEROES, deallocating where it can, or not at all.
+    if (fallocate(backing.fd(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(at), bytes) == 0)
+      continue;
+    if (errno == EOPNOTSUPP) {
+      LogWarning("{} cannot write zeroes: a scrub may find that copies of what was never written differ",
+                 backing.path());
+      return {};
+    }
+    return Status::Errno(errno, fmt::format("zero {} at {}", backing.path(), at));
+  }
+  return {};
+}
+
+Result<std::unique_ptr<target::Backing>> Label(const Namespace& ns, const NvmeTargetRequest& request) {
+  target::BackingOptions options{.path = ns.device,
+                                 .force = request.force,
+                                 .create = false,
+                                 .layout = target::Layout::kPlain,
+                                 .command = kCommand};
+  Result<std::unique_ptr<target::Backing>> backing = target::Backing::Open(options);
+  bool fresh = !backing.ok() && (backing.status().code() == ENOENT || request.force);
+  if (fresh) {
+    options.create = true;
+    backing = target::Backing::Open(options);
+  }
+  if (!backing.ok()) return backing;
+  Uuid cluster = (*backing)->cluster();
+  if (!IsNil(cluster) && ToBytes(cluster) != request.cluster_uuid) {
+    return Error(EEXIST, "namespace {} of {} belongs to another cluster ({}): it cannot be in two pools", ns.nsid,
+                 ns.nqn, ToString(cluster));
+  }
+  if (IsNil(cluster)) {
+    if (Status s = ZeroData(**backing); !s.ok()) return s;
+    if (Status s = (*backing)->SetCluster(*UuidFromBytes(request.cluster_uuid)); !s.ok()) return s;
+  }
+  return backing;
+}
+
+}  // namespace
+
+Result<std::vector<nvmeof::Uri>> ParsePaths(const std::vector<std::string>& arguments) {
+  std::vector<nvmeof::Uri> uris;
+  for (const std::string& text : arguments) {
+    Result<nvmeof::Uri> uri = nvmeof::ParseUri(text);
+    if (!uri.ok()) return uri.status();
+    if (!uris.empty() && (uri->nqn != uris.front().nqn || uri->nsid != uris.front().nsid)) {
+      return Error(EINVAL, "{} is no path to the same namespace as {}; add each target by itself", text,
+                   arguments.front());
+    }
+    uris.push_back(*uri);
+  }
+  return uris;
+}
+
+Result<idl::RegisterTargetArgs> PrepareNvmeTarget(nvmeof::Fabric* fabric, const nvmeof::HostSettings& host,
+                                                  const NvmeTargetRequest& request) {
+  Connection connection(fabric);
+  if (Status s = connection.Open(request.uris, host); !s.ok()) return s;
+  Result<Namespace> ns = Find(fabric, request.uris.front());
+  if (!ns.ok()) return ns.status();
+  if (Status s = Check(*ns, request.bytes_min); !s.ok()) return s;
+  Result<std::unique_ptr<target::Backing>> backing = Label(*ns, request);
+  if (!backing.ok()) return backing.status();
+
+  idl::RegisterTargetArgs args;
+  args.protocol = idl::g_meta_constants.PROTOCOL_VERSION;
+  args.cluster = request.cluster;
+  args.uuid = ToBytes((*backing)->uuid());
+  args.name = request.name.empty() ? "nvme-" + ToString((*backing)->uuid()).substr(0, kShortUuid) : request.name;
+  args.capacity_bytes = static_cast<int64_t>((*backing)->capacity_bytes());
+  args.weight = static_cast<int32_t>(request.weight);
+  args.zone = request.zone;
+  args.cluster_uuid = request.cluster_uuid;
+  idl::NvmeNamespace nvme;
+  for (nvmeof::Uri uri : request.uris) {
+    uri.nsid = ns->nsid;
+    nvme.uris.push_back(uri.ToString());
+  }
+  nvme.uuid = UuidBytes(ns->id.uuid);
+  nvme.nguid = UuidBytes(ns->id.nguid);
+  nvme.nsid = static_cast<int32_t>(ns->nsid);
+  nvme.data_path = request.data_path;
+  args.__set_nvme(nvme);
+  return args;
+}
+
+}  // namespace weft::ctl

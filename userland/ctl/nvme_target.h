@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: MIT
+//
+// An NVMe-oF namespace becomes a target: it is connected, looked at, and labelled, by this host. One thread.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "nvmeof/fabric.h"
+#include "thrift-gen/admin_types.h"
+#include "userland/base/status.h"
+
+namespace weft::ctl {
+
+struct NvmeTargetRequest {
+  std::vector<nvmeof::Uri> uris;  // the paths to one namespace; at least one
+  std::string name;               // of the target; empty: its label's UUID, shortened
+  std::string zone;
+  int64_t weight = 100;
+  idl::DataPath::type data_path = idl::DataPath::AUTO;
+  bool force = false;        // also when it holds something
+  std::string cluster;       // name and UUID of the cluster that gets it
+  std::string cluster_uuid;  // 16 bytes
+  uint64_t bytes_min = 0;    // of its data area; 0: whatever a label takes
+};
+
+// The URIs that `arguments` are. EINVAL: one is none, or they name different namespaces.
+Result<std::vector<nvmeof::Uri>> ParsePaths(const std::vector<std::string>& arguments);
+
+// What the metadata server has to know. A namespace that is labelled for this cluster is taken as it is. Paths that
+// this has connected are disconnected again. EEXIST: it holds something, or is of another cluster. EINVAL: too small,
+// blocks too large, read-only, not the only namespace. Or what connecting and opening say.
+Result<idl::RegisterTargetArgs> PrepareNvmeTarget(nvmeof::Fabric* fabric, const nvmeof::HostSettings& host,
+                                                  const NvmeTargetRequest& request);
+
+}  // namespace weft::ctl
