@@ -20,11 +20,17 @@ usage() {
 	                     'cluster start targetN', 'weftctl target add targetN'
 	  --copies N         of each chunk (default: what 'weftctl pool create' takes, 2)
 	  --chunk-size SIZE  of the pool, for example 16MiB (default: 64 MiB)
-	  --kind rdma        kind of the targets
+	  --kind rdma|nvmeof|mixed
+	                     kind of the targets: weft-target processes (the default), subsystems of the
+	                     kernel's NVMe target, or odd ones the former and even ones the latter
+	  --fabric rdma|tcp  how the NVMe-oF targets are reached (default rdma)
+	  --data-path agent|direct
+	                     what 'weftctl target add' is told for them (default: nothing)
 	  --several          a guest for each client, the metadata server and each target, instead of
 	                     one guest for all
 	  --no-mount         nothing is started: COMMAND does that with 'cluster'
-	  --bare             one guest with RDMA and no disks for a cluster
+	  --bare             one guest with RDMA and no disks for a cluster; 'nvmet start N'
+	                     has one in memory (with --kind)
 	  --keep             leave it to COMMAND to unmount and stop everything
 	  --shell            a prompt instead of a command
 
@@ -44,6 +50,7 @@ usage() {
 }
 
 timeout='' memory='' cpus='' mode=one clients=1 targets=2 spares=0 copies='' chunk_size='' target_size=2G backing=disk spare_size=''
+kind=rdma fabric=rdma data_path=''
 form=1 keep='' shell='' modules=() run_dir='' verbose='' kernel_args='' keep_logs=''
 
 # number OPTION VALUE MIN MAX
@@ -52,6 +59,9 @@ number() {
 	if [ "$2" -lt "$3" ] || [ "$2" -gt "$4" ]; then die "$1 $2 is not $3 to $4"; fi
 }
 
+# one_of OPTION VALUE WORD...
+one_of() { case " ${*:3} " in *" $2 "*) ;; *) die "$1 '$2' is none of: ${*:3}" ;; esac; }
+
 size() { case $2 in *[0-9][KMGT] | *[0-9]) ;; *) die "$1 '$2' is no size; 512M and 2G are" ;; esac; }
 
 # parse_options ARGUMENT...: sets $parsed to how many were options
@@ -59,8 +69,8 @@ parse_options() {
 	local given=$#
 	while [ $# -gt 0 ]; do
 		case $1 in
-		--clients | --targets | --spare | --copies | --chunk-size | --kind | --backing | --target-size | --disk | --memory | --cpus | --module | \
-			--kernel-args | --timeout | --logs)
+		--clients | --targets | --spare | --copies | --chunk-size | --kind | --fabric | --data-path | --backing | \
+			--target-size | --disk | --memory | --cpus | --module | --kernel-args | --timeout | --logs)
 			[ $# -ge 2 ] || die "option $1 needs a value" ;;
 		esac
 		case $1 in
@@ -69,13 +79,15 @@ parse_options() {
 		--spare) number "$1" "$2" 0 15; spares=$2; shift ;;
 		--copies) number "$1" "$2" 1 4; copies=$2; shift ;;
 		--chunk-size) chunk_size=$2; shift ;;
-		--kind) [ "$2" = rdma ] || die "--kind $2: this version has targets of kind rdma only"; shift ;;
+		--kind) one_of "$1" "$2" rdma nvmeof mixed; kind=$2; shift ;;
+		--fabric) one_of "$1" "$2" rdma tcp; fabric=$2; shift ;;
+		--data-path) one_of "$1" "$2" agent direct; data_path=$2; shift ;;
 		--several) mode=several ;;
 		--no-mount) form='' ;;
 		--bare) mode=bare form='' ;;
 		--keep) keep=1 ;;
 		--shell) shell=1 ;;
-		--backing) case $2 in disk | ram | mapped) ;; *) die "--backing $2 is not disk, ram or mapped" ;; esac; backing=$2; shift ;;
+		--backing) one_of "$1" "$2" disk ram mapped; backing=$2; shift ;;
 		--target-size) size "$@"; target_size=$2; shift ;;
 		--disk) size "$@"; spare_size=$2; shift ;;
 		--memory) size "$@"; memory=$2; shift ;;
@@ -94,6 +106,7 @@ parse_options() {
 	parsed=$((given - $#))
 	[ $((targets + spares)) -le 16 ] || die "--targets $targets --spare $spares: together there are at most 16"
 	[ "$mode" = several ] || [ "$clients" -eq 1 ] || die "--clients $clients: more than one needs --several"
+	[ "$mode" != bare ] || backing=ram
 	: "${timeout:=$([ -n "$shell" ] && echo 0 || echo 600)}"
 	: "${memory:=$([ "$mode" = several ] && echo 1G || echo 2G)}"
 	: "${cpus:=$([ "$mode" = several ] && echo 1 || echo 2)}"
