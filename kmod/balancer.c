@@ -24,21 +24,22 @@ static DEFINE_PER_CPU(u32, asked_cluster);
 /*
  * From here to policy_leave() weft_target_stat() knows which cluster is meant. Without
  * preemption: the number belongs to the CPU, and another task must not ask its own question in
- * between.
+ * between. An interrupt may (io_done): it puts back what was there.
  */
-static struct weft_balancer_ops *policy_enter(u32 cluster)
+static struct weft_balancer_ops *policy_enter(u32 cluster, u32 *outer)
 	__acquires(RCU)
 {
 	rcu_read_lock();
 	preempt_disable();
+	*outer = __this_cpu_read(asked_cluster);
 	__this_cpu_write(asked_cluster, cluster);
 	return rcu_dereference(policy);
 }
 
-static void policy_leave(void)
+static void policy_leave(u32 outer)
 	__releases(RCU)
 {
-	__this_cpu_write(asked_cluster, 0);
+	__this_cpu_write(asked_cluster, outer);
 	preempt_enable();
 	rcu_read_unlock();
 }
@@ -79,42 +80,43 @@ static u32 checked_pick(struct weft_balancer_ops *ops, const char *callback, s32
 u32 weft_balancer_pick_read(const struct weft_io *io)
 {
 	struct weft_balancer_ops *ops;
-	u32 choice;
+	u32 choice, outer;
 
 	if (io->nr < 2)
 		return 0;
-	ops = policy_enter(io->cluster);
+	ops = policy_enter(io->cluster, &outer);
 	if (ops && ops->pick_read)
 		choice = checked_pick(ops, "pick_read", ops->pick_read(io), io->nr);
 	else
 		choice = builtin_pick(io->nr);
-	policy_leave();
+	policy_leave(outer);
 	return choice;
 }
 
 u32 weft_balancer_pick_place(const struct weft_place *place)
 {
 	struct weft_balancer_ops *ops;
-	u32 choice;
+	u32 choice, outer;
 
 	if (place->nr < 2)
 		return 0;
-	ops = policy_enter(place->cluster);
+	ops = policy_enter(place->cluster, &outer);
 	if (ops && ops->pick_place)
 		choice = checked_pick(ops, "pick_place", ops->pick_place(place), place->nr);
 	else
 		choice = builtin_pick(place->nr);
-	policy_leave();
+	policy_leave(outer);
 	return choice;
 }
 
 void weft_balancer_io_done(const struct weft_done *done)
 {
-	struct weft_balancer_ops *ops = policy_enter(done->cluster);
+	u32 outer;
+	struct weft_balancer_ops *ops = policy_enter(done->cluster, &outer);
 
 	if (ops && ops->io_done)
 		ops->io_done(done);
-	policy_leave();
+	policy_leave(outer);
 }
 
 static struct weft_balancer_ops *policy_locked(void)

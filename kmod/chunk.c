@@ -34,9 +34,9 @@ u32 weft_chunk_written_copies(const struct weft_chunk_map *map)
 
 void weft_chunk_read_map(struct weft_chunk_entry *entry, struct weft_chunk_map *map)
 {
-	spin_lock(&entry->lock);
+	spin_lock_irq(&entry->lock);
 	*map = entry->map;
-	spin_unlock(&entry->lock);
+	spin_unlock_irq(&entry->lock);
 }
 
 int weft_chunk_find(const struct weft_chunk_map *map, const struct weft_chunk_map *from, u32 index)
@@ -69,7 +69,7 @@ static u32 map_translate(const struct weft_chunk_map *map, const struct weft_chu
 /* Takes a map unless it is older. */
 static void entry_update(struct weft_chunk_entry *entry, const struct weft_chunk_map *map)
 {
-	spin_lock(&entry->lock);
+	spin_lock_irq(&entry->lock);
 	if ((s32)(map->chunk.version - entry->map.chunk.version) >= 0) {
 		weft_unflushed_translate(&entry->unflushed, &entry->map, map);
 		weft_unflushed_translate(&entry->flushing, &entry->map, map);
@@ -77,7 +77,7 @@ static void entry_update(struct weft_chunk_entry *entry, const struct weft_chunk
 		if (weft_chunk_in_sync(map))
 			clear_bit(WEFT_CHUNK_LOST, &entry->flags);
 	}
-	spin_unlock(&entry->lock);
+	spin_unlock_irq(&entry->lock);
 }
 
 /* ---- what the server answers ---- */
@@ -202,7 +202,9 @@ int weft_chunk_fetch(struct weft_pool *pool, u64 first, u32 count, u32 call_flag
 	struct weft_get_chunks_req *args;
 	struct weft_call call;
 	ssize_t ret;
+	int reader;
 
+	reader = srcu_down_read(&pool->map_readers);
 	count = min(count, WEFT_CHUNKS_PER_CALL);
 	ret = weft_call_begin(pool->channel, &call, WEFT_META_GET_CHUNKS, 0, call_flags);
 	if (ret)
@@ -215,6 +217,7 @@ int weft_chunk_fetch(struct weft_pool *pool, u64 first, u32 count, u32 call_flag
 		ret = parse_chunks(pool, call.rep, ret, first, count);
 	weft_call_end(&call);
 restore:
+	srcu_up_read(&pool->map_readers, reader);
 	memalloc_noio_restore(noio);
 	return ret;
 }
@@ -277,9 +280,13 @@ void weft_chunks_free(struct weft_pool *pool)
 static void note_unflushed(struct weft_pool *pool, struct weft_chunk_entry *entry,
 			   const struct weft_chunk_map *sent, u32 ok, const u64 *incarnations)
 {
-	struct weft_unflushed written = { .copies = ok };
+	struct weft_unflushed written = {};
+	u32 i;
 
 	lockdep_assert_held(&entry->lock);
+	for (i = 0; i < sent->chunk.count; i++)
+		if (ok & BIT(i) && !weft_target_is_durable(sent->targets[i]))
+			written.copies |= BIT(i);
 	memcpy(written.incarnations, incarnations, sizeof(written.incarnations));
 	weft_unflushed_translate(&written, sent, &entry->map);
 	if (!written.copies)
@@ -295,15 +302,16 @@ bool weft_chunk_written(struct weft_pool *pool, struct weft_chunk_entry *entry,
 			const struct weft_chunk_map *sent, u32 ok, const u64 *incarnations)
 {
 	u32 have;
+	unsigned long flags;
 	bool all;
 
-	spin_lock(&entry->lock);
+	spin_lock_irqsave(&entry->lock, flags);
 	have = map_translate(&entry->map, sent, ok);
 	all = have & weft_chunk_in_sync(&entry->map) &&
 		have == weft_chunk_written_copies(&entry->map);
 	if (incarnations)
 		note_unflushed(pool, entry, sent, ok, incarnations);
-	spin_unlock(&entry->lock);
+	spin_unlock_irqrestore(&entry->lock, flags);
 	return all;
 }
 

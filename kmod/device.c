@@ -18,6 +18,7 @@
 #include "channel_private.h"
 #include "chunk.h"
 #include "device.h"
+#include "direct.h"
 #include "disk.h"
 #include "target.h"
 
@@ -194,6 +195,29 @@ static int ioc_chunks(struct weft_agent *agent, void __user *arg)
 	return ret;
 }
 
+static int ioc_settle(struct weft_agent *agent)
+{
+	struct weft_pool *pool = weft_pool_enter(agent->channel);
+	int ret = 0;
+
+	if (weft_agent_is_dead(agent))
+		ret = -ESHUTDOWN;
+	else if (pool)		/* without a mount nobody goes by a map */
+		ret = weft_pool_settle(pool);
+	if (pool)
+		weft_pool_leave(pool);
+	return ret;
+}
+
+static int ioc_set_device(struct weft_agent *agent, void __user *arg)
+{
+	struct weft_ioc_device args;
+
+	if (copy_from_user(&args, arg, sizeof(args)))
+		return -EFAULT;
+	return weft_agent_is_dead(agent) ? -ESHUTDOWN : weft_direct_set(agent->channel, &args);
+}
+
 /* ATTACH and QUEUE: of a file that is nothing yet. */
 static int ioc_become(struct weft_file *wf, unsigned int cmd, void __user *arg)
 {
@@ -236,6 +260,14 @@ static long device_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 		if (!agent || wf->queue)
 			return -EINVAL;
 		return ioc_chunks(agent, (void __user *)arg);
+	case WEFT_IOC_SETTLE:
+		if (!agent || wf->queue)
+			return -EINVAL;
+		return ioc_settle(agent);
+	case WEFT_IOC_DEVICE:
+		if (!agent || wf->queue)
+			return -EINVAL;
+		return ioc_set_device(agent, (void __user *)arg);
 	default:
 		return -ENOTTY;
 	}

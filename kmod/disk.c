@@ -5,6 +5,7 @@
 
 #include "channel_private.h"
 #include "chunk.h"
+#include "direct.h"
 #include "disk.h"
 #include "target.h"
 
@@ -153,6 +154,7 @@ void weft_pool_destroy(struct weft_pool *pool)
 	weft_transfer_exit_pool(pool);
 	cancel_work_sync(&pool->incarnation_work);
 	weft_open_exit_pool(pool);
+	weft_direct_drop_all(pool->channel);
 	weft_chunks_free(pool);
 	put_disk(pool->disk);
 	ida_free(&disk_numbers, pool->number);
@@ -273,16 +275,23 @@ int weft_disk_init(void)
 
 	if (ret)
 		return ret;
+	ret = weft_direct_init();
+	if (ret)
+		goto exit_transfers;
 	weft_flush_wq = alloc_workqueue("weft-flush", WQ_MEM_RECLAIM | WQ_UNBOUND, 0);
 	if (weft_flush_wq)
 		return 0;
+	ret = -ENOMEM;
+	weft_direct_exit();
+exit_transfers:
 	weft_transfer_exit();
-	return -ENOMEM;
+	return ret;
 }
 
 void weft_disk_exit(void)
 {
 	destroy_workqueue(weft_flush_wq);
+	weft_direct_exit();
 	weft_transfer_exit();
 	ida_destroy(&disk_numbers);
 }

@@ -2,7 +2,8 @@
 /*
  * The inside of the pool disk: disk.c (the gendisk), transfer.c (a bio on its way to a chunk's
  * copies), flush.c (making acknowledged writes durable), chunk.c (the map), unflushed.c (writes
- * that a target may lose), open.c (telling the server which chunks are written to).
+ * that a target may lose), open.c (telling the server which chunks are written to), settle.c (when
+ * nobody goes by an old map any more), direct.c (block devices that are used without the agent).
  *
  * Order in which a bio takes what it needs: chunk map, slot, tag. What is taken is given back
  * when the agent completes the requests, whatever else waits; each request is sent before the
@@ -15,6 +16,7 @@
 #include <linux/bio.h>
 #include <linux/mempool.h>
 #include <linux/mutex.h>
+#include <linux/srcu.h>
 #include <linux/workqueue.h>
 #include <linux/xarray.h>
 
@@ -30,6 +32,7 @@ struct weft_pool {
 
 	struct xarray chunks;		/* struct weft_chunk_entry by index */
 	struct mutex stale_lock;	/* one MARK_STALE at a time; held over the call */
+	struct srcu_struct map_readers;	/* who goes by a map, or fetches one; see settle.c */
 
 	mempool_t transfers;
 	atomic_t users;			/* transfers, and ioctls by weft_pool_enter() */
@@ -79,6 +82,12 @@ void weft_transfer_exit_pool(struct weft_pool *pool);
 /* flush.c: takes the bio, true, or nothing has to be flushed before it, false. */
 bool weft_flush_start(struct weft_pool *pool, struct bio *bio);
 void weft_flush_work(struct work_struct *work);
+
+/*
+ * settle.c: waits until no transfer and no fetch of a map that has begun before is under way.
+ * -EAGAIN: that takes long. -EINTR.
+ */
+int weft_pool_settle(struct weft_pool *pool);
 
 /* The pool that the channel serves, until weft_pool_leave(); NULL: it is not mounted. */
 struct weft_pool *weft_pool_enter(struct weft_channel *ch);

@@ -75,7 +75,7 @@ static void add_targets(struct flush_sending *sending, struct weft_chunk_entry *
 {
 	u32 i;
 
-	spin_lock(&entry->lock);
+	spin_lock_irq(&entry->lock);
 	for (i = 0; i < entry->map.chunk.count; i++) {
 		struct weft_target *target = entry->map.targets[i];
 
@@ -84,7 +84,7 @@ static void add_targets(struct flush_sending *sending, struct weft_chunk_entry *
 			list_add_tail(&target->flush_node, &sending->targets);
 		}
 	}
-	spin_unlock(&entry->lock);
+	spin_unlock_irq(&entry->lock);
 }
 
 /* FLUSH to all targets of the chunks' flushing copies; leaves the results in flush_error. */
@@ -117,19 +117,19 @@ static void collect_chunks(struct weft_pool *pool, struct list_head *chunks)
 	struct weft_chunk_entry *entry;
 	LIST_HEAD(dirty);
 
-	spin_lock(&pool->flush_lock);
+	spin_lock_irq(&pool->flush_lock);
 	list_splice_init(&pool->unflushed, &dirty);
 	while (!list_empty(&dirty)) {
 		entry = list_first_entry(&dirty, struct weft_chunk_entry, unflushed_node);
 		list_del_init(&entry->unflushed_node);
-		spin_unlock(&pool->flush_lock);
-		spin_lock(&entry->lock);
+		spin_unlock_irq(&pool->flush_lock);
+		spin_lock_irq(&entry->lock);
 		weft_unflushed_move(&entry->flushing, &entry->unflushed, &entry->map);
-		spin_unlock(&entry->lock);
+		spin_unlock_irq(&entry->lock);
 		list_add_tail(&entry->flushing_node, chunks);
-		spin_lock(&pool->flush_lock);
+		spin_lock_irq(&pool->flush_lock);
 	}
-	spin_unlock(&pool->flush_lock);
+	spin_unlock_irq(&pool->flush_lock);
 }
 
 /* What the last sending has left to do of a chunk. */
@@ -145,7 +145,7 @@ static void read_result(struct weft_chunk_entry *entry, struct flush_result *res
 	u32 i;
 
 	*result = (struct flush_result) {};
-	spin_lock(&entry->lock);
+	spin_lock_irq(&entry->lock);
 	for (i = 0; i < entry->map.chunk.count; i++) {
 		const struct weft_target *target = entry->map.targets[i];
 		int error = target->flush_error;
@@ -167,26 +167,26 @@ static void read_result(struct weft_chunk_entry *entry, struct flush_result *res
 		result->canceled |= error == -ECANCELED;
 	}
 	result->map = entry->map;
-	spin_unlock(&entry->lock);
+	spin_unlock_irq(&entry->lock);
 }
 
 /* Not durable, and we stop trying: the next flush shall look at it again. */
 static void give_back(struct weft_pool *pool, struct weft_chunk_entry *entry)
 {
-	spin_lock(&entry->lock);
+	spin_lock_irq(&entry->lock);
 	weft_unflushed_move(&entry->unflushed, &entry->flushing, &entry->map);
 	spin_lock(&pool->flush_lock);
 	if (entry->unflushed.copies && list_empty(&entry->unflushed_node))
 		list_add_tail(&entry->unflushed_node, &pool->unflushed);
 	spin_unlock(&pool->flush_lock);
-	spin_unlock(&entry->lock);
+	spin_unlock_irq(&entry->lock);
 }
 
 static void drop(struct weft_chunk_entry *entry)
 {
-	spin_lock(&entry->lock);
+	spin_lock_irq(&entry->lock);
 	entry->flushing.copies = 0;
-	spin_unlock(&entry->lock);
+	spin_unlock_irq(&entry->lock);
 }
 
 /*
@@ -309,9 +309,9 @@ static void bio_flushed(struct weft_pool *pool, struct bio *bio, int error)
 /* What they want durable may have been part of the round that has failed: they share its error. */
 static void take_late_bios(struct weft_pool *pool, struct bio_list *bios)
 {
-	spin_lock(&pool->flush_lock);
+	spin_lock_irq(&pool->flush_lock);
 	bio_list_merge_init(bios, &pool->flush_bios);
-	spin_unlock(&pool->flush_lock);
+	spin_unlock_irq(&pool->flush_lock);
 }
 
 void weft_flush_work(struct work_struct *work)
@@ -323,11 +323,11 @@ void weft_flush_work(struct work_struct *work)
 	int error;
 
 	for (;;) {
-		spin_lock(&pool->flush_lock);
+		spin_lock_irq(&pool->flush_lock);
 		bios = pool->flush_bios;
 		bio_list_init(&pool->flush_bios);
 		pool->flushing = !bio_list_empty(&bios);
-		spin_unlock(&pool->flush_lock);
+		spin_unlock_irq(&pool->flush_lock);
 		if (bio_list_empty(&bios))
 			break;
 		error = flush_round(pool);
@@ -343,7 +343,7 @@ bool weft_flush_start(struct weft_pool *pool, struct bio *bio)
 {
 	bool needed;
 
-	spin_lock(&pool->flush_lock);
+	spin_lock_irq(&pool->flush_lock);
 	needed = pool->flushing || !list_empty(&pool->unflushed);
 	if (needed) {
 		bio_list_add(&pool->flush_bios, bio);
@@ -351,6 +351,6 @@ bool weft_flush_start(struct weft_pool *pool, struct bio *bio)
 			queue_work(weft_flush_wq, &pool->flush_work);
 		pool->flushing = true;
 	}
-	spin_unlock(&pool->flush_lock);
+	spin_unlock_irq(&pool->flush_lock);
 	return needed;
 }

@@ -72,13 +72,13 @@ static void opening_ended(struct weft_pool *pool, struct weft_chunk_entry *entry
 	struct weft_transfer *t, *next;
 	LIST_HEAD(waiters);
 
-	spin_lock(&entry->lock);
+	spin_lock_irq(&entry->lock);
 	if (error)
 		entry->open = WEFT_OPEN_CLOSED;
 	else
 		entry_opened(pool, entry);
 	list_splice_init(&entry->open_waiters, &waiters);
-	spin_unlock(&entry->lock);
+	spin_unlock_irq(&entry->lock);
 	if (error)
 		pr_warn_ratelimited("weft: %s: chunk %llu cannot be opened for writing: error %d of the metadata server\n",
 				    pool->channel->cluster, entry->index, error);
@@ -93,14 +93,14 @@ static u32 take_opening(struct weft_pool *pool)
 	struct weft_chunk_entry *entry, *next;
 	u32 count = 0;
 
-	spin_lock(&pool->open_lock);
+	spin_lock_irq(&pool->open_lock);
 	list_for_each_entry_safe(entry, next, &pool->opening, open_node) {
 		if (count == WEFT_CHUNKS_PER_CALL)
 			break;
 		list_del_init(&entry->open_node);
 		pool->opening_batch[count++] = entry;
 	}
-	spin_unlock(&pool->open_lock);
+	spin_unlock_irq(&pool->open_lock);
 	return count;
 }
 
@@ -130,7 +130,7 @@ bool weft_open_enter(struct weft_transfer *t, bool wait)
 	struct weft_chunk_entry *entry = t->chunk;
 	bool may;
 
-	spin_lock(&entry->lock);
+	spin_lock_irq(&entry->lock);
 	/* while there are writers an open chunk stays open */
 	may = t->map.chunk.count == 1 || entry->open == WEFT_OPEN_OPEN;
 	if (may && !t->entered) {
@@ -140,35 +140,37 @@ bool weft_open_enter(struct weft_transfer *t, bool wait)
 	if (!may && wait) {
 		/* a soft mount's grace is over when that of the call is */
 		weft_transfer_note_failure(t);
+		weft_transfer_release(t);
 		list_add_tail(&t->node, &entry->open_waiters);
 		if (entry->open == WEFT_OPEN_CLOSED)
 			start_opening(t->pool, entry);
 	}
-	spin_unlock(&entry->lock);
+	spin_unlock_irq(&entry->lock);
 	return may;
 }
 
 void weft_open_leave(struct weft_transfer *t)
 {
 	struct weft_chunk_entry *entry = t->chunk;
+	unsigned long flags;
 
 	if (!t->entered)
 		return;
 	t->entered = false;
-	spin_lock(&entry->lock);
+	spin_lock_irqsave(&entry->lock, flags);
 	entry->writers--;
 	entry->idle_since = jiffies;
-	spin_unlock(&entry->lock);
+	spin_unlock_irqrestore(&entry->lock, flags);
 }
 
 void weft_open_granted(struct weft_pool *pool, struct weft_chunk_entry *entry, u32 closes)
 {
-	spin_lock(&entry->lock);
+	spin_lock_irq(&entry->lock);
 	/* a CLOSE that was under way meanwhile may have come after the GRANT */
 	if (entry->open == WEFT_OPEN_CLOSED && !(closes & 1) &&
 	    closes == atomic_read(&pool->closes))
 		entry_opened(pool, entry);
-	spin_unlock(&entry->lock);
+	spin_unlock_irq(&entry->lock);
 }
 
 /* ---- closing ---- */
@@ -188,32 +190,32 @@ static u32 take_idle(struct weft_pool *pool)
 	LIST_HEAD(open);
 	u32 count = 0;
 
-	spin_lock(&pool->open_lock);
+	spin_lock_irq(&pool->open_lock);
 	list_splice_init(&pool->open, &open);
-	spin_unlock(&pool->open_lock);
+	spin_unlock_irq(&pool->open_lock);
 	list_for_each_entry_safe(entry, next, &open, open_node) {
-		spin_lock(&entry->lock);
+		spin_lock_irq(&entry->lock);
 		if (count < WEFT_CHUNKS_PER_CALL && is_idle(entry)) {
 			entry->open = WEFT_OPEN_CLOSING;
 			list_del_init(&entry->open_node);
 			pool->closing_batch[count++] = entry;
 		}
-		spin_unlock(&entry->lock);
+		spin_unlock_irq(&entry->lock);
 	}
-	spin_lock(&pool->open_lock);
+	spin_lock_irq(&pool->open_lock);
 	list_splice(&open, &pool->open);
-	spin_unlock(&pool->open_lock);
+	spin_unlock_irq(&pool->open_lock);
 	return count;
 }
 
 static void closing_ended(struct weft_pool *pool, struct weft_chunk_entry *entry)
 {
 	atomic_dec(&pool->channel->open_chunks);
-	spin_lock(&entry->lock);
+	spin_lock_irq(&entry->lock);
 	entry->open = WEFT_OPEN_CLOSED;
 	if (!list_empty(&entry->open_waiters))
 		start_opening(pool, entry);
-	spin_unlock(&entry->lock);
+	spin_unlock_irq(&entry->lock);
 }
 
 /* One that is gone, or a call that failed: it may be open at the server, which does no harm. */
@@ -243,10 +245,10 @@ static void close_work(struct work_struct *work)
 
 	while ((count = take_idle(pool)))
 		close_batch(pool, count);
-	spin_lock(&pool->open_lock);
+	spin_lock_irq(&pool->open_lock);
 	if (!list_empty(&pool->open))
 		queue_delayed_work(weft_transfer_wq, &pool->close_work, idle_time() / 2 + 1);
-	spin_unlock(&pool->open_lock);
+	spin_unlock_irq(&pool->open_lock);
 	memalloc_noio_restore(noio);
 }
 
@@ -271,11 +273,11 @@ static int equalize(struct weft_pool *pool, struct weft_chunk_entry *entry)
 	struct weft_chunk_map map;
 	u32 in_sync, good, others;
 
-	spin_lock(&entry->lock);
+	spin_lock_irq(&entry->lock);
 	map = entry->map;
 	in_sync = weft_chunk_in_sync(&map);
 	good = in_sync & copies_up(&map) & ~weft_unflushed_lost(entry);
-	spin_unlock(&entry->lock);
+	spin_unlock_irq(&entry->lock);
 	if (!in_sync)
 		return 0;		/* there is nothing to make equal */
 	if (!good)

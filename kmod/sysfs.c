@@ -196,6 +196,16 @@ static ssize_t write_latency_show(struct kobject *kobj, struct kobj_attribute *a
 	return weft_histogram_show(&to_target(kobj)->write_latency, buf);
 }
 
+/* whether the module uses its block device itself, and the requests that went there */
+static ssize_t direct_show(struct kobject *kobj, struct kobj_attribute *attr, char *buf)
+{
+	struct weft_target *target = to_target(kobj);
+
+	return sysfs_emit(buf, "%d %lld\n", !!rcu_access_pointer(target->device),
+			  atomic64_read(&target->direct));
+}
+
+static struct kobj_attribute direct_attr = __ATTR_RO(direct);
 static struct kobj_attribute name_attr = __ATTR_RO(name);
 static struct kobj_attribute stat_attr = __ATTR_RO(stat);
 static struct kobj_attribute report_attr = __ATTR_RO(report);
@@ -208,6 +218,7 @@ static struct attribute *target_attrs[] = {
 	&stat_attr.attr,
 	&report_attr.attr,
 	&label_attr.attr,
+	&direct_attr.attr,
 	&read_latency_attr.attr,
 	&write_latency_attr.attr,
 	NULL

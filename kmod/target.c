@@ -4,12 +4,13 @@
 #include <linux/slab.h>
 
 #include "channel_private.h"
+#include "direct.h"
 #include "sysfs.h"
 #include "target.h"
 
 #define EWMA_WEIGHT	8	/* a new sample counts 1/8 */
 #define LOAD_MAX	1000
-#define FLAGS_KNOWN	(WEFT_TARGET_LOCAL | WEFT_TARGET_REPORTED)
+#define FLAGS_KNOWN	(WEFT_TARGET_LOCAL | WEFT_TARGET_REPORTED | WEFT_TARGET_DURABLE)
 
 void weft_targets_init(struct weft_channel *ch)
 {
@@ -22,6 +23,7 @@ void weft_targets_free(struct weft_channel *ch)
 	struct weft_target *target;
 	unsigned long id;
 
+	weft_direct_drop_all(ch);
 	xa_for_each(&ch->targets, id, target) {
 		WARN_ON_ONCE(atomic_read(&target->inflight));
 		weft_sysfs_remove_target(target);
@@ -196,6 +198,11 @@ void weft_target_end(struct weft_target *target, struct weft_channel *ch, u32 op
 u64 weft_target_incarnation(const struct weft_target *target)
 {
 	return READ_ONCE(target->info.incarnation);
+}
+
+bool weft_target_is_durable(const struct weft_target *target)
+{
+	return READ_ONCE(target->info.flags) & WEFT_TARGET_DURABLE;
 }
 
 u32 weft_target_report_age_ms(const struct weft_target *target)

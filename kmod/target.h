@@ -17,6 +17,7 @@
 #include "uapi/weft.h"
 
 struct weft_channel;
+struct weft_device;
 
 struct weft_target {
 	u32 id;
@@ -24,7 +25,10 @@ struct weft_target {
 	u64 first_incarnation;		/* likewise; 0 until there is one */
 	u64 info_ns;			/* ktime when info was told; likewise */
 
+	struct weft_device __rcu *device;	/* under channel->targets_lock; see direct.h */
+
 	atomic_t inflight;
+	atomic64_t direct;		/* requests that went to it */
 	atomic64_t reads;
 	atomic64_t writes;
 	atomic64_t read_bytes;
@@ -58,6 +62,8 @@ void weft_target_end(struct weft_target *target, struct weft_channel *ch, u32 op
 		     int error, u64 latency_ns);
 /* As the agent said last; 0: it has had no connection yet. */
 u64 weft_target_incarnation(const struct weft_target *target);
+/* What it acknowledges needs no flush. */
+bool weft_target_is_durable(const struct weft_target *target);
 /* Of what the target reported of itself, now; 0 before it has. */
 u32 weft_target_report_age_ms(const struct weft_target *target);
 void weft_target_fill_stat(struct weft_target *target, struct weft_target_stat *stat);

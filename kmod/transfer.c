@@ -54,7 +54,7 @@ static void transfer_end(struct weft_transfer *t, int error)
 	struct weft_pool *pool = t->pool;
 	struct bio *bio = t->bio;
 
-	weft_transfer_put_slot(t);
+	weft_transfer_release(t);
 	if (error && t->entered && t->start_ns && t->map.chunk.count > 1)
 		set_bit(WEFT_CHUNK_DIFFERS, &t->chunk->flags);
 	weft_open_leave(t);
@@ -72,8 +72,14 @@ static void transfer_end(struct weft_transfer *t, int error)
 
 static void transfer_queue(struct weft_transfer *t, enum weft_transfer_next next)
 {
-	weft_transfer_put_slot(t);
+	weft_transfer_release(t);
 	t->next = next;
+	queue_work(weft_transfer_wq, &t->work);
+}
+
+void weft_transfer_judge(struct weft_transfer *t)
+{
+	t->next = WEFT_TRANSFER_JUDGE;
 	queue_work(weft_transfer_wq, &t->work);
 }
 
@@ -117,7 +123,7 @@ static void transfer_wait(struct weft_transfer *t, enum weft_transfer_next next)
 	struct weft_pool *pool = t->pool;
 	unsigned long delay;
 
-	weft_transfer_put_slot(t);
+	weft_transfer_release(t);
 	t->next = next;
 	weft_transfer_note_failure(t);
 	if (!weft_channel_may_retry(pool->channel, t->failed_at)) {
@@ -260,10 +266,29 @@ static void write_answered(struct weft_transfer *t)
 	}
 }
 
+/*
+ * A block device says little about why it failed, or whether it will come back. The agent knows, and
+ * may get through.
+ */
+static bool direct_failed(const struct weft_transfer *t)
+{
+	u32 i;
+
+	for (i = 0; i < t->map.chunk.count; i++)
+		if (t->direct & BIT(i) && t->results[i])
+			return true;
+	return false;
+}
+
 void weft_transfer_answered(struct weft_transfer *t)
 {
 	u32 copy;
 
+	if (direct_failed(t)) {
+		t->by_agent = true;
+		transfer_queue(t, WEFT_TRANSFER_SEND);
+		return;
+	}
 	if (weft_transfer_is_write(t)) {
 		write_answered(t);
 		return;
@@ -277,7 +302,8 @@ void weft_transfer_answered(struct weft_transfer *t)
 		transfer_queue(t, WEFT_TRANSFER_SEND);
 		return;
 	}
-	weft_transfer_copy_out(t);
+	if (!t->direct)
+		weft_transfer_copy_out(t);
 	t->done += weft_transfer_span(t);
 	if (t->done == t->length) {
 		transfer_end(t, 0);
@@ -377,6 +403,9 @@ static void transfer_work(struct work_struct *work)
 		return;
 	}
 	switch (t->next) {
+	case WEFT_TRANSFER_JUDGE:
+		weft_transfer_answered(t);
+		return;
 	case WEFT_TRANSFER_MARK_STALE:
 		transfer_mark_stale(t);
 		return;
@@ -408,6 +437,7 @@ static struct weft_transfer *transfer_alloc(struct weft_pool *pool, struct bio *
 	memset(t, 0, sizeof(*t));
 	t->pool = pool;
 	t->bio = bio;
+	t->map_reader = -1;
 	t->length = bio->bi_iter.bi_size;
 	t->op = bio_op(bio) == REQ_OP_WRITE ? WEFT_OP_WRITE : WEFT_OP_READ;
 	INIT_WORK(&t->work, transfer_work);
@@ -442,11 +472,19 @@ void weft_transfer_start(struct weft_pool *pool, struct bio *bio)
 
 int weft_transfer_init_pool(struct weft_pool *pool)
 {
+	int ret;
+
 	init_waitqueue_head(&pool->idle);
 	spin_lock_init(&pool->waiting_lock);
 	INIT_LIST_HEAD(&pool->waiting);
 	INIT_DELAYED_WORK(&pool->retry_work, transfer_retry);
-	return mempool_init_slab_pool(&pool->transfers, TRANSFERS_RESERVED, transfer_cache);
+	ret = init_srcu_struct(&pool->map_readers);
+	if (ret)
+		return ret;
+	ret = mempool_init_slab_pool(&pool->transfers, TRANSFERS_RESERVED, transfer_cache);
+	if (ret)
+		cleanup_srcu_struct(&pool->map_readers);
+	return ret;
 }
 
 /* All bios have ended, but the last ones may just be leaving weft_pool_leave(). */
@@ -456,6 +494,8 @@ void weft_transfer_exit_pool(struct weft_pool *pool)
 	synchronize_rcu();
 	cancel_delayed_work_sync(&pool->retry_work);
 	mempool_exit(&pool->transfers);
+	srcu_barrier(&pool->map_readers);	/* of WEFT_IOC_SETTLE that were given up */
+	cleanup_srcu_struct(&pool->map_readers);
 }
 
 int weft_transfer_init(void)

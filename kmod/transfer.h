@@ -19,6 +19,7 @@ enum weft_transfer_next {
 	WEFT_TRANSFER_SEND,
 	WEFT_TRANSFER_MARK_STALE,
 	WEFT_TRANSFER_FETCH_MAP,
+	WEFT_TRANSFER_JUDGE,		/* what has been answered */
 };
 
 struct weft_transfer {
@@ -31,9 +32,11 @@ struct weft_transfer {
 
 	/* since it was sent last */
 	struct weft_chunk_map map;
-	struct weft_slot *slot;		/* NULL while it waits */
+	struct weft_slot *slot;		/* NULL while it waits, and when no copy needs it */
+	int map_reader;			/* of pool->map_readers; -1: it uses no map now */
 	u64 start_ns;			/* 0: it has not been sent yet */
 	u32 sent;			/* bit i: to copy i of map */
+	u32 direct;			/* of these: to the target's block device */
 	atomic_t pending;		/* answers that are missing */
 	int results[WEFT_CHUNK_COPIES_MAX];	/* 0 or -errno */
 	u64 incarnations[WEFT_CHUNK_COPIES_MAX];	/* of the targets, as known then */
@@ -41,6 +44,7 @@ struct weft_transfer {
 	/* since the beginning */
 	u32 tried[WEFT_CHUNK_COPIES_MAX];	/* READ: ids of targets that failed */
 	u32 tried_count;
+	bool by_agent;			/* a block device failed it: what the agent says counts */
 	bool unreachable;		/* one of them may come back */
 	bool damaged;			/* one of them has a block that does not match its checksum */
 	bool by_block;			/* READ: one block at a time */
@@ -83,7 +87,10 @@ bool weft_transfer_choose(struct weft_transfer *t);
  * was sent.
  */
 int weft_transfer_send(struct weft_transfer *t, enum weft_wait wait);
-void weft_transfer_put_slot(struct weft_transfer *t);
+/* Slot and map: nothing of it is under way any more. */
+void weft_transfer_release(struct weft_transfer *t);
+/* A block device has answered. Any context. */
+void weft_transfer_direct_done(struct weft_transfer *t, u32 copy, int error);
 /*
  * The target of the copy was started anew since it was sent: what was read may be lost, and what was
  * written may have been so before or after.
@@ -95,7 +102,12 @@ void weft_transfer_copy_out(struct weft_transfer *t);
 /* transfer.c: the chunk that the write waited for is open, or why it is not. May sleep. */
 void weft_transfer_opened(struct weft_transfer *t, int error);
 
-/* transfer.c: all answers are in. In the agent's context as a rule: must not wait for it. */
+/*
+ * transfer.c: all answers are in. In the agent's context as a rule: must not wait for it. Or in an
+ * interrupt, when all of them came from block devices and none is an error.
+ */
 void weft_transfer_answered(struct weft_transfer *t);
+/* The same, by a worker. */
+void weft_transfer_judge(struct weft_transfer *t);
 
 #endif

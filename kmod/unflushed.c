@@ -78,10 +78,10 @@ static void settle_lost(struct weft_pool *pool, struct weft_chunk_entry *entry)
 	u32 lost;
 	int ret;
 
-	spin_lock(&entry->lock);
+	spin_lock_irq(&entry->lock);
 	lost = weft_unflushed_lost(entry);
 	map = entry->map;
-	spin_unlock(&entry->lock);
+	spin_unlock_irq(&entry->lock);
 	if (!lost)
 		return;
 	/* the last copies: the next flush says so to who waits for it */

@@ -36,7 +36,7 @@ struct TargetInfo {
   8: i32 weight
   9: string zone
   10: bool up
-  11: i64 heartbeat_age_ms
+  11: i64 heartbeat_age_ms  // -1: never, an NVMe-oF target that no client has attended to
   12: i32 queue_depth
   13: i32 load           // 0..1000
   14: TargetState state

@@ -275,4 +275,8 @@ service MetaService {
   // changed since `chunks_version`, otherwise after wait_ms (at most a third of lease_ms).
   Events nextEvents(1: i64 session, 2: i64 targets_version, 3: i32 wait_ms, 4: i64 chunks_version)
     throws (1: ServiceError e)
+
+  // No request of this session that goes by an older map than `version` (Events.chunks_version) is under way, or will
+  // be. To be said again now and then: a server that is started anew has forgotten it.
+  void chunksSettled(1: i64 session, 2: i64 version) throws (1: ServiceError e)
 }

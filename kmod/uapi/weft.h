@@ -54,6 +54,16 @@
  * that the kernel knows (0: none yet); the agent completes it with -ESTALE when the target has another
  * one. Whether the writes were made under it is the kernel's to know.
  *
+ * Changes of a chunk's copies take effect for new requests when WEFT_IOC_CHUNKS returns;
+ * WEFT_IOC_SETTLE returns when none of those before is under way any more, and no older map on its
+ * way to the cache.
+ *
+ * NVMe-oF targets: the agent lends a hand to a target that runs nothing of ours, but requests for
+ * copies that are in sync need not go through it: WEFT_IOC_DEVICE hands the module the block device,
+ * and it submits to that. What fails there is sent to the agent, whose answer counts. Requests for a
+ * copy that is being made carry WEFT_SQE_RESYNCING: those must go by who makes it. Whatever such a
+ * target acknowledges is durable.
+ *
  * Open chunks: before the kernel writes to a chunk of several copies it has opened it (a GRANT opens its
  * chunks, OPEN_CHUNKS any). When a client dies, the copies of its open chunks are made equal.
  *
@@ -61,6 +71,7 @@
  *   1.0  first version
  *   2.0  incarnations, open chunks, WEFT_IOC_CHUNKS, copies of files and directories, up to five
  *        copies while one moves
+ *   2.1  NVMe-oF targets: WEFT_IOC_SETTLE, WEFT_IOC_DEVICE, WEFT_SQE_RESYNCING, WEFT_TARGET_DURABLE
  */
 #ifndef _UAPI_WEFT_H
 #define _UAPI_WEFT_H
@@ -69,7 +80,7 @@
 #include <linux/types.h>
 
 #define WEFT_VERSION_MAJOR	2
-#define WEFT_VERSION_MINOR	0
+#define WEFT_VERSION_MINOR	1
 
 #define WEFT_BLOCK_SHIFT	12
 #define WEFT_BLOCK_BYTES	(1U << WEFT_BLOCK_SHIFT)
@@ -90,6 +101,7 @@
 #define WEFT_POOL_BYTES_MIN	(8ULL << 20)
 #define WEFT_POOL_BYTES_MAX	(4ULL << 30)
 #define WEFT_ATTACH_WAIT_MS	10000
+#define WEFT_SETTLE_WAIT_MS	1000
 #define WEFT_CHUNKS_PER_CALL	256	/* WEFT_IOC_CHUNKS, OPEN_CHUNKS, CLOSE_CHUNKS, GET_CHUNKS */
 
 /* mmap offsets */
@@ -127,13 +139,14 @@ struct weft_ioc_queue {
 
 #define WEFT_TARGET_LOCAL	1	/* flags: in this client's own zone */
 #define WEFT_TARGET_REPORTED	2	/* flags: what the target reports of itself has come */
+#define WEFT_TARGET_DURABLE	4	/* flags: what it acknowledges is durable, flushed or not */
 
 struct weft_target_info {
 	__u32 id;
 	__u32 state;			/* WEFT_TARGET_UP, _DOWN */
 	__u32 weight;			/* 100 is the norm */
 	__u32 zone;			/* 0: none; equal numbers share a failure domain */
-	__u32 flags;			/* WEFT_TARGET_LOCAL, _REPORTED */
+	__u32 flags;			/* WEFT_TARGET_LOCAL, _REPORTED, _DURABLE */
 	/* reported by the target */
 	__u32 queue_depth;		/* requests in hand */
 	__u32 load;			/* of one processor, 0..1000 */
@@ -158,12 +171,30 @@ struct weft_ioc_chunks {
 	__u32 reserved;
 };
 
+#define WEFT_DEVICE_FUA		1	/* flags: it has a volatile cache, writes carry FUA */
+
+/*
+ * The block device of a target that is used without the agent; from now on, and until it is taken
+ * back or the mount ends, also while no agent is attached. -ENOTBLK: fd is none. -EINVAL: the data area
+ * does not lie in it.
+ */
+struct weft_ioc_device {
+	__u32 target;
+	__s32 fd;			/* opened for reading and writing; -1: takes it back */
+	__u64 data_offset;		/* bytes; where the data area begins */
+	__u32 flags;			/* WEFT_DEVICE_FUA */
+	__u32 reserved;
+};
+
 #define WEFT_IOC_ATTACH		_IOWR('W', 1, struct weft_ioc_attach)
 #define WEFT_IOC_QUEUE		_IOW('W', 2, struct weft_ioc_queue)
 #define WEFT_IOC_READY		_IO('W', 3)
 #define WEFT_IOC_TARGETS	_IOW('W', 4, struct weft_ioc_targets)
 #define WEFT_IOC_COMPLETE	_IO('W', 5)	/* queue fd; returns completions consumed */
 #define WEFT_IOC_CHUNKS		_IOW('W', 6, struct weft_ioc_chunks)	/* control fd */
+/* control fd; waits WEFT_SETTLE_WAIT_MS at most, then -EAGAIN */
+#define WEFT_IOC_SETTLE		_IO('W', 7)
+#define WEFT_IOC_DEVICE		_IOW('W', 8, struct weft_ioc_device)	/* control fd */
 
 /*
  * On a file or directory of a weft file system: how many copies its new data gets. A directory hands
@@ -206,6 +237,7 @@ enum {
 
 #define WEFT_SQE_RESEND		0x01	/* may have been executed, in part or whole */
 #define WEFT_SQE_FUA		0x02	/* durable before it is completed */
+#define WEFT_SQE_RESYNCING	0x04	/* WRITE: the copy is being made */
 
 struct weft_sqe {
 	__u64 tag;			/* echoed in the CQE */

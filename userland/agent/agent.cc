@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "userland/agent/agent.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <cerrno>
 
@@ -13,8 +16,13 @@ namespace {
 constexpr int kAttachTries = 3;                        // each waits WEFT_ATTACH_WAIT_MS in the kernel
 constexpr std::chrono::milliseconds kPathMargin{500};  // an initiator tells of a lost target after `detect`
 
-GatewayOptions GatewayOptionsOf(const AgentOptions& options) {
+bool HasNvme(const idl::TargetMap& map) {
+  return std::ranges::any_of(map.targets, [](const auto& target) { return target.__isset.nvme; });
+}
+
+GatewayOptions GatewayOptionsOf(const AgentOptions& options, std::function<std::string(uint32_t)> data_path) {
   GatewayOptions gateway = options.gateway;
+  gateway.data_path = std::move(data_path);
   gateway.cluster = options.attach.cluster;
   gateway.meta = options.meta;
   gateway.detect = options.detect;
@@ -45,8 +53,21 @@ Agent::Agent(std::unique_ptr<channel::Channel> channel, InitiatorMaker make_init
       start_link_(options.meta, health_),
       targets_([this](const std::vector<weft_target_info>& infos) { return channel_->SetTargets(infos); },
                options.zone),
-      gateways_(GatewayOptionsOf(options), [this](uint32_t target, const Status& state,
-                                                  const nvmeof::Namespace*) { targets_.SetGateway(target, state); }),
+      paths_({.kernel = [this](uint32_t target,
+                               const std::optional<BlockDevice>& device) { return HandDevice(target, device); },
+              .queues =
+                  [this](uint32_t target, const std::optional<BlockDevice>& device) {
+                    return OnAllLoops([&](QueueLoop& loop) { return loop.SetDevice(target, device); });
+                  }}),
+      gateways_(GatewayOptionsOf(options, [this](uint32_t target) { return paths_.NameOf(target); }),
+                [this](uint32_t target, const Status& state, const nvmeof::Namespace* found) {
+                  paths_.SetNamespace(target, state, found);
+                  // A namespace whose paths are away for a while is waited for, by the kernel's multipath.
+                  targets_.SetGateway(target, found ? Status::Ok() : state);
+                }),
+      settler_({.set_chunks = [this](const std::vector<weft_chunk>& maps) { return SetChunks(maps); },
+                .settle = [this] { return channel_->Settle(); }},
+               options.meta, health_),
       session_({.server = options.meta,
                 .cluster = options.attach.cluster,
                 .client = channel_->client(),
@@ -91,6 +112,7 @@ void Agent::Stop(std::chrono::milliseconds grace) {
   auto remaining = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
   left += dispatcher_.Stop(std::max(remaining, std::chrono::milliseconds(0)));
   session_.Stop();
+  settler_.Stop();
   gateways_.Stop(false);
   loops_.clear();
   if (left > 0) LogInfo("{} requests stay with the kernel for the next agent", left);
@@ -107,6 +129,8 @@ Status Agent::OnAllLoops(const std::function<Status(QueueLoop&)>& task) {
 
 Status Agent::OnSessionOpen(const idl::Session& session) {
   targets_.SetMap(session.targets);
+  paths_.SetMap(session.targets);
+  settler_.Begin(session.id, session.chunks_version, HasNvme(session.targets));
   // The targets that they lend a hand to can be reached when they have registered.
   gateways_.SetMap(session.targets);
   gateways_.WaitTried(options_.detect);
@@ -127,6 +151,8 @@ Status Agent::OnSessionOpen(const idl::Session& session) {
 
 void Agent::OnTargets(const idl::TargetMap& told) {
   targets_.SetMap(told);
+  paths_.SetMap(told);
+  settler_.SetNeeded(HasNvme(told));
   gateways_.SetMap(told);
   idl::TargetMap map = told;
   gateways_.Localize(&map);
@@ -138,7 +164,7 @@ void Agent::OnTargets(const idl::TargetMap& told) {
 }
 
 // What the kernel does not get here it learns when a target refuses the old version.
-void Agent::OnChunks(const std::vector<idl::Chunk>& chunks) {
+void Agent::OnChunks(const std::vector<idl::Chunk>& chunks, int64_t version) {
   std::vector<weft_chunk> maps;
   for (const idl::Chunk& chunk : chunks) {
     if (auto map = EncodeChunks({chunk}); map.ok()) {
@@ -147,20 +173,46 @@ void Agent::OnChunks(const std::vector<idl::Chunk>& chunks) {
       LogError("{}", map.status().message());
     }
   }
+  if (Status s = SetChunks(maps); !s.ok()) LogError("{}", s.message());
+  settler_.Told(maps, version);
+}
+
+Status Agent::SetChunks(const std::vector<weft_chunk>& maps) {
+  Status first;
   for (std::span<const weft_chunk> left = maps; !left.empty();) {
     size_t count = std::min<size_t>(left.size(), WEFT_CHUNKS_PER_CALL);
-    if (Status s = channel_->SetChunks(left.first(count)); !s.ok()) LogError("{}", s.message());
+    if (Status s = channel_->SetChunks(left.first(count)); !s.ok() && first.ok()) first = s;
     left = left.subspan(count);
   }
+  return first;
+}
+
+// The kernel opens the device for itself; the descriptor only names it.
+Status Agent::HandDevice(uint32_t target, const std::optional<BlockDevice>& device) {
+  weft_ioc_device args = {};
+  args.target = target;
+  args.fd = -1;
+  if (!device) return channel_->SetDevice(args);
+  args.fd = open(device->path.c_str(), O_RDWR | O_CLOEXEC);
+  if (args.fd < 0) return Status::Errno(errno, device->path);
+  args.data_offset = device->data_offset;
+  if (device->write_cache) args.flags |= WEFT_DEVICE_FUA;
+  Status s = channel_->SetDevice(args);
+  close(args.fd);
+  return s;
 }
 
 void Agent::OnSessionEnded() {
+  settler_.End();
+  paths_.Clear();
   gateways_.Stop(false);
   if (Status s = OnAllLoops([](QueueLoop& loop) { return loop.EndSession(); }); !s.ok()) LogError("{}", s.message());
 }
 
 void Agent::OnSessionClosed() {
   if (Status s = OnAllLoops([](QueueLoop& loop) { return loop.CloseSession(); }); !s.ok()) LogError("{}", s.message());
+  settler_.End();
+  paths_.Clear();
   gateways_.Stop(true);
   targets_.Clear();
 }

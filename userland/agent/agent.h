@@ -9,10 +9,12 @@
 #include <string>
 #include <vector>
 
+#include "userland/agent/device_paths.h"
 #include "userland/agent/gateway.h"
 #include "userland/agent/meta_dispatcher.h"
 #include "userland/agent/queue_loop.h"
 #include "userland/agent/session_keeper.h"
+#include "userland/agent/settler.h"
 #include "userland/agent/target_table.h"
 #include "userland/channel/channel.h"
 
@@ -51,10 +53,12 @@ class Agent : private SessionListener {
  private:
   Agent(std::unique_ptr<channel::Channel> channel, InitiatorMaker make_initiator, const AgentOptions& options);
   Status OnAllLoops(const std::function<Status(QueueLoop&)>& task);
+  Status SetChunks(const std::vector<weft_chunk>& maps);
+  Status HandDevice(uint32_t target, const std::optional<BlockDevice>& device);
 
   Status OnSessionOpen(const idl::Session& session) override;
   void OnTargets(const idl::TargetMap& map) override;
-  void OnChunks(const std::vector<idl::Chunk>& chunks) override;
+  void OnChunks(const std::vector<idl::Chunk>& chunks, int64_t version) override;
   void OnSessionEnded() override;
   void OnSessionClosed() override;
 
@@ -64,7 +68,9 @@ class Agent : private SessionListener {
   std::unique_ptr<channel::Channel> channel_;
   MetaLink start_link_;
   TargetTable targets_;
+  DevicePaths paths_;
   Gateways gateways_;
+  Settler settler_;
   SessionKeeper session_;
   MetaDispatcher dispatcher_;
   std::vector<std::unique_ptr<QueueLoop>> loops_;

@@ -19,7 +19,8 @@ bool Inside(uint64_t offset, uint64_t length, size_t pool_bytes) {
 
 Status CheckReserved(const weft_sqe& sqe) {
   if (sqe.reserved0 != 0) return Error(EINVAL, "reserved bytes are not zero");
-  if ((sqe.flags & ~(WEFT_SQE_RESEND | WEFT_SQE_FUA)) != 0) return Error(EINVAL, "flags {:#x} are unknown", sqe.flags);
+  if ((sqe.flags & ~(WEFT_SQE_RESEND | WEFT_SQE_FUA | WEFT_SQE_RESYNCING)) != 0)
+    return Error(EINVAL, "flags {:#x} are unknown", sqe.flags);
   return {};
 }
 

@@ -95,6 +95,13 @@ class FakeMetaService::Handler : public idl::MetaServiceIf {
     drop_reply = std::exchange(fake_->lose_reply_, false);
   }
 
+  void chunksSettled(const int64_t session, const int64_t version) override {
+    std::lock_guard lock(fake_->mutex_);
+    Check(session);
+    fake_->settled_ = version;
+    fake_->changed_.notify_all();
+  }
+
   void nextEvents(idl::Events& events, const int64_t session, const int64_t version, const int32_t wait_ms,
                   const int64_t chunks_version) override {
     std::unique_lock lock(fake_->mutex_);
@@ -223,6 +230,13 @@ bool FakeMetaService::WaitForBatch(size_t requests) {
 bool FakeMetaService::WaitForCalls(size_t executes) {
   std::unique_lock lock(mutex_);
   return changed_.wait_for(lock, kPatience, [&] { return calls_ >= executes; });
+}
+
+int64_t FakeMetaService::settled() const { return std::lock_guard(mutex_), settled_; }
+
+bool FakeMetaService::WaitForSettled(int64_t version) {
+  std::unique_lock lock(mutex_);
+  return changed_.wait_for(lock, kPatience, [&] { return settled_ >= version; });
 }
 
 size_t FakeMetaService::executed() const { return std::lock_guard(mutex_), executed_; }

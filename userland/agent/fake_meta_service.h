@@ -48,6 +48,8 @@ class FakeMetaService {
   size_t closed() const;
   size_t reclaimed() const;
   size_t event_calls() const;  // of nextEvents
+  int64_t settled() const;     // version that chunksSettled has named last; -1: none
+  bool WaitForSettled(int64_t version);
 
  private:
   class Handler;
@@ -67,6 +69,7 @@ class FakeMetaService {
   int64_t map_version_ = 1;
   std::map<int64_t, idl::Chunk> chunks_;  // by index
   int64_t chunks_version_ = 0;
+  int64_t settled_ = -1;
   int64_t session_ = 0;
   size_t executed_ = 0, calls_ = 0, largest_batch_ = 0, opened_ = 0, closed_ = 0, reclaimed_ = 0, event_calls_ = 0;
   bool lose_reply_ = false, blocked_ = false, killed_ = false;

@@ -8,7 +8,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <set>
 #include <utility>
 
 #include "nvmeof/await_namespace.h"
@@ -22,15 +21,30 @@ namespace {
 using std::chrono::milliseconds;
 using SteadyClock = std::chrono::steady_clock;
 
-constexpr milliseconds kLook{250};  // at the paths
-constexpr milliseconds kRetryMin{200};
-constexpr milliseconds kRetryMax{5000};
-constexpr uint64_t kBufferBytes = 8 << 20;  // for jobs and for copies that are being made, not for every request
+constexpr milliseconds kConnectingLook{20};  // at what connecting has come to
+constexpr uint64_t kBufferBytes = 8 << 20;   // for jobs and for copies that are being made, not for every request
 constexpr uint32_t kDepthTotal = 256;
 
-std::string_view DataPathName(idl::DataPath::type path) { return path == idl::DataPath::DIRECT ? "direct" : "agent"; }
+class RealServer final : public GatewayServer {
+ public:
+  explicit RealServer(std::unique_ptr<target::TargetServer> server) : server_(std::move(server)) {}
+  Uuid uuid() const override { return server_->backing().uuid(); }
+  uint16_t port() const override { return server_->port(); }
+  void Link(Callbacks callbacks) override {
+    server_->Link({.on_registered = std::move(callbacks.on_registered), .on_refused = std::move(callbacks.on_refused)});
+  }
+
+ private:
+  const std::unique_ptr<target::TargetServer> server_;
+};
 
 }  // namespace
+
+Result<std::unique_ptr<GatewayServer>> OpenTargetServer(const target::TargetServerOptions& options) {
+  auto opened = target::TargetServer::Open(options);
+  if (!opened.ok()) return opened.status();
+  return std::unique_ptr<GatewayServer>(std::make_unique<RealServer>(*std::move(opened)));
+}
 
 Gateway::Gateway(const GatewayOptions& options, const idl::TargetAddress& target, StateCallback on_state)
     : options_(options),
@@ -38,28 +52,24 @@ Gateway::Gateway(const GatewayOptions& options, const idl::TargetAddress& target
       uuid_(*UuidFromBytes(target.uuid)),
       on_state_(std::move(on_state)),
       fabric_(options.make_fabric()),
+      connector_(options.make_fabric, options.host),
       target_(target),
       thread_([this] { Main(); }) {
   pthread_setname_np(thread_.native_handle(), "weftd/gateway");
 }
 
-Gateway::~Gateway() { Stop(false); }
+Gateway::~Gateway() { Stop(); }
 
-void Gateway::Stop(bool disconnect) {
-  {
-    std::lock_guard lock(mutex_);
-    stop_ = true;
-    changed_.notify_all();
-  }
-  if (!thread_.joinable()) return;
-  thread_.join();
-  if (!disconnect) return;
-  auto uri = nvmeof::ParseUri(target().nvme.uris.front());
-  if (!uri.ok()) return;
-  // Whoever else uses namespaces of this subsystem keeps them.
-  auto visible = fabric_->Namespaces(uri->nqn);
-  if (!visible.ok() || std::ranges::any_of(*visible, [this](const auto& ns) { return !IsOurs(ns); })) return;
-  if (Status s = fabric_->Disconnect(uri->nqn); !s.ok()) LogWarning("{}", s.message());
+void Gateway::BeginStop() {
+  std::lock_guard lock(mutex_);
+  stop_ = true;
+  changed_.notify_all();
+}
+
+bool Gateway::Stop(SteadyClock::time_point connected_by) {
+  BeginStop();
+  if (thread_.joinable()) thread_.join();
+  return connector_.LetGo(connected_by);
 }
 
 void Gateway::Update(const idl::TargetAddress& target) {
@@ -88,9 +98,22 @@ void Gateway::SetTried() {
   changed_.notify_all();
 }
 
+void Gateway::Refuse(const Status& why) {
+  LogError("target '{}': {}", target().name, why.message());
+  std::lock_guard lock(mutex_);
+  refused_ = why;
+  tried_ = true;
+  changed_.notify_all();
+}
+
 bool Gateway::WaitMs(milliseconds time) {
   std::unique_lock lock(mutex_);
-  return !changed_.wait_for(lock, time, [this] { return stop_; });
+  return !changed_.wait_for(lock, time, [this] { return stop_ || refused_; });
+}
+
+Status Gateway::WhyEnded() const {
+  std::lock_guard lock(mutex_);
+  return refused_ ? *refused_ : Error(EHOSTDOWN, "its gateway has given it up");
 }
 
 void Gateway::SetState(const Status& state, const nvmeof::Namespace* ns) {
@@ -108,27 +131,51 @@ void Gateway::SetState(const Status& state, const nvmeof::Namespace* ns) {
 
 // ---- finding the namespace ------------------------------------------------------------------------------
 
+std::string Gateway::nqn() const {
+  auto paths = Paths();
+  return paths.ok() ? paths->front().nqn : "";
+}
+
 bool Gateway::IsOurs(const nvmeof::Namespace& ns) const {
   idl::TargetAddress now = target();
   nvmeof::NamespaceId id{.uuid = *UuidFromBytes(now.nvme.uuid), .nguid = *UuidFromBytes(now.nvme.nguid)};
   return id.none() ? ns.nsid == static_cast<uint32_t>(now.nvme.nsid) : ns.id == id;
 }
 
-Result<nvmeof::Namespace> Gateway::FindNamespace(const nvmeof::Uri& uri) {
-  return nvmeof::FindNamespace(fabric_.get(), uri.nqn, [this](const auto& ns) { return IsOurs(ns); });
+Result<std::vector<nvmeof::Uri>> Gateway::Paths() const {
+  std::vector<nvmeof::Uri> paths;
+  for (const std::string& text : target().nvme.uris) {
+    auto uri = nvmeof::ParseUri(text);
+    if (!uri.ok()) return uri.status();
+    if (std::ranges::find(paths, *uri) == paths.end()) paths.push_back(*uri);
+  }
+  if (paths.empty()) return Error(EINVAL, "it has no path");
+  return paths;
 }
 
-// One path that stands is enough; the others are told of, and tried again while this one serves.
-Status Gateway::Connect(const std::vector<nvmeof::Uri>& uris) {
-  Status first;
-  size_t connected = 0;
-  for (const nvmeof::Uri& uri : uris) {
-    Status s = fabric_->Connect(uri.endpoint, uri.nqn, options_.host);
-    connected += s.ok();
-    if (!s.ok() && first.ok()) first = s;
+// Until the first path stands; the others may take as long as the kernel likes.
+Status Gateway::Connect(const std::vector<nvmeof::Uri>& paths) {
+  connector_.Begin(paths, milliseconds(0));
+  for (;;) {
+    PathConnector::Outcome outcome = connector_.outcome();
+    if (outcome.connected > 0) return {};
+    if (outcome.ended) return outcome.error.ok() ? Error(ECANCELED, "given up") : outcome.error;
+    if (!WaitMs(kConnectingLook)) return Error(ECANCELED, "given up");
   }
-  if (connected > 0 && !first.ok()) LogWarning("target '{}': a path is missing: {}", target().name, first.message());
-  return connected > 0 ? Status::Ok() : first;
+}
+
+// A controller that the kernel connects again by itself is a path, too: what is missing has none.
+void Gateway::ConnectMissing(const nvmeof::Namespace& ns) {
+  auto paths = Paths();
+  if (!paths.ok()) return;
+  if (ns.paths.size() >= paths->size()) {
+    if (!std::exchange(missing_, "").empty()) LogInfo("target '{}': all its paths are connected", target().name);
+    return;
+  }
+  PathConnector::Outcome outcome = connector_.outcome();
+  if (outcome.ended && !outcome.error.ok() && std::exchange(missing_, outcome.error.message()) != missing_)
+    LogWarning("target '{}': a path is missing: {}", target().name, missing_);
+  connector_.Begin(*paths, options_.times.missing);
 }
 
 // ---- attending --------------------------------------------------------------------------------------------
@@ -153,7 +200,7 @@ Result<std::string> Gateway::OwnAddress(const std::string& peer) const {
   char text[NI_MAXHOST] = {};
   if (ok && getnameinfo(reinterpret_cast<sockaddr*>(&own), length, text, sizeof text, nullptr, 0, NI_NUMERICHOST) == 0)
     return std::string(text);
-  return Status::Errno(error, fmt::format("route to storage node {}", peer));
+  return Status::Errno(ok ? EADDRNOTAVAIL : error, fmt::format("route to storage node {}", peer));
 }
 
 // A path and a namespace fail differently: what cannot be reached may come back.
@@ -165,6 +212,7 @@ int32_t Gateway::Translate(int32_t result) {
 }
 
 void Gateway::FillReport(idl::TargetReport* report) {
+  report->data_path = options_.data_path ? options_.data_path(id_) : "agent";
   std::lock_guard lock(mutex_);
   for (const nvmeof::Path& path : namespace_.paths) {
     idl::NvmePath& out = report->paths.emplace_back();
@@ -173,97 +221,87 @@ void Gateway::FillReport(idl::TargetReport* report) {
     out.state = path.state;
     out.ana_state = path.ana_state;
   }
-  report->data_path = DataPathName(idl::DataPath::AGENT);
 }
 
-Status Gateway::Open(const nvmeof::Namespace& ns, const nvmeof::Uri& uri) {
+Status Gateway::Open(const nvmeof::Namespace& ns) {
   idl::TargetAddress now = target();
-  auto address = OwnAddress(uri.endpoint.host);
+  auto path = std::ranges::find_if(ns.paths, &nvmeof::Path::usable);
+  if (path == ns.paths.end()) return Error(EHOSTDOWN, "no path to {} is live", ns.nqn);
+  auto address = OwnAddress(path->endpoint.host);
   if (!address.ok()) return address.status();
   auto opened =
-      target::TargetServer::Open({.cluster = options_.cluster,
-                                  .name = now.name,
-                                  .backing = {.path = ns.device,
-                                              .create = false,
-                                              .layout = target::Layout::kPlain,
-                                              .command = "weftctl target add"},
-                                  .write_cache = ns.write_cache,
-                                  .translate = [this](int32_t result) { return Translate(result); },
-                                  .cluster_key = options_.cluster_key,
-                                  // What it acknowledges is durable: it cannot be started anew and have lost something.
-                                  .incarnation = 1,
-                                  .listen = {*address, 0},
-                                  .address = *address,
-                                  .meta = options_.meta,
-                                  .zone = now.zone,
-                                  .weight = static_cast<uint32_t>(now.weight),
-                                  .buffer_bytes = kBufferBytes,
-                                  .depth_total = kDepthTotal,
-                                  .nvme = std::make_shared<idl::NvmeNamespace>(now.nvme),
-                                  .add_to_report = [this](idl::TargetReport* report) { FillReport(report); }});
+      options_.open_server({.cluster = options_.cluster,
+                            .name = now.name,
+                            .backing = {.path = ns.device,
+                                        .create = false,
+                                        .layout = target::Layout::kPlain,
+                                        .command = "weftctl target add"},
+                            .write_cache = ns.write_cache,
+                            .translate = [this](int32_t result) { return Translate(result); },
+                            .cluster_key = options_.cluster_key,
+                            // What it acknowledges is durable: it cannot be started anew and have lost something.
+                            .incarnation = 1,
+                            .listen = {*address, 0},
+                            .address = *address,
+                            .meta = options_.meta,
+                            .zone = now.zone,
+                            .weight = static_cast<uint32_t>(now.weight),
+                            .buffer_bytes = kBufferBytes,
+                            .depth_total = kDepthTotal,
+                            .nvme = std::make_shared<idl::NvmeNamespace>(now.nvme),
+                            .add_to_report = [this](idl::TargetReport* report) { FillReport(report); }});
   if (!opened.ok()) return opened.status();
-  if (Uuid uuid = (*opened)->backing().uuid(); uuid != uuid_) {
+  if (Uuid uuid = (*opened)->uuid(); uuid != uuid_) {
     return Error(EINVAL, "namespace {} of {} is labelled as target {}, target '{}' is {}: was it exchanged?", ns.nsid,
-                 uri.nqn, ToString(uuid), now.name, ToString(uuid_));
+                 ns.nqn, ToString(uuid), now.name, ToString(uuid_));
   }
   server_ = *std::move(opened);
-  {
-    std::lock_guard lock(mutex_);
-    served_at_ = Address{*address, server_->port()};
-  }
-  server_->Link({.on_registered = [this] { SetTried(); },
-                 .on_refused =
-                     [this](const Status& why) {
-                       LogError("target '{}': {}", target().name, why.message());
-                       std::lock_guard lock(mutex_);
-                       refused_ = tried_ = true;
-                       changed_.notify_all();
-                     }});
+  std::lock_guard lock(mutex_);
+  served_at_ = Address{*address, server_->port()};
   return {};
 }
 
-// As long as a path is there, or was there within `detect`.
-void Gateway::Watch(const nvmeof::Uri& uri) {
+// As long as a path is there, or was there within `detect`. Why it has ended.
+Status Gateway::Watch(const nvmeof::Namespace& opened) {
   auto seen = SteadyClock::now();
   bool was_reachable = true;
-  while (WaitMs(kLook)) {
-    auto found = FindNamespace(uri);
-    bool reachable = found.ok() && found->reachable();
+  while (WaitMs(options_.times.look)) {
+    auto found =
+        nvmeof::FindNamespace(fabric_.get(), opened.nqn, [this](const nvmeof::Namespace& ns) { return IsOurs(ns); });
+    nvmeof::Namespace ns = found.ok() ? *found : nvmeof::Namespace{};
+    // What is open here is the device that has gone.
+    if (found.ok() && ns.device_number != opened.device_number)
+      return Error(EHOSTDOWN, "namespace {} of {} has come back as {}", ns.nsid, ns.nqn, ns.device);
     Status state;
-    if (!reachable) state = found.ok() ? Error(EHOSTDOWN, "no path to {} is live", uri.nqn) : found.status();
+    if (!ns.reachable()) state = found.ok() ? Error(EHOSTDOWN, "no path to {} is live", opened.nqn) : found.status();
     SetState(state, found.ok() ? &*found : nullptr);
-    if (reachable != was_reachable) {
-      if (reachable) {
-        LogInfo("target '{}': a path to its namespace is live again", target().name);
-      } else {
-        LogWarning("target '{}': {}", target().name, state.message());
-      }
-    }
-    was_reachable = reachable;
+    ConnectMissing(ns);
     auto now = SteadyClock::now();
-    if (reachable) seen = now;
-    if (now - seen > options_.detect) return;
-    std::lock_guard lock(mutex_);
-    if (refused_) return;
+    if (state.ok()) seen = now;
+    if (now - seen > options_.detect) return state;
+    if (std::exchange(was_reachable, state.ok()) == state.ok()) continue;
+    if (state.ok()) {
+      LogInfo("target '{}': a path to its namespace is live again", target().name);
+    } else {
+      LogWarning("target '{}': {}", target().name, state.message());
+    }
   }
+  return WhyEnded();
 }
 
 Status Gateway::Attend() {
-  std::vector<nvmeof::Uri> uris;
-  for (const std::string& text : target().nvme.uris) {
-    auto uri = nvmeof::ParseUri(text);
-    if (!uri.ok()) return uri.status();
-    uris.push_back(*uri);
-  }
-  if (Status s = Connect(uris); !s.ok()) return s;
-  auto found = nvmeof::AwaitNamespace(fabric_.get(), uris.front().nqn, [this](const auto& ns) { return IsOurs(ns); },
+  auto paths = Paths();
+  if (!paths.ok()) return paths.status();
+  if (Status s = Connect(*paths); !s.ok()) return s;
+  auto found = nvmeof::AwaitNamespace(fabric_.get(), paths->front().nqn,
+                                      [this](const nvmeof::Namespace& ns) { return IsOurs(ns); },
                                       {.wait = [this](milliseconds time) { return WaitMs(time); }});
   if (!found.ok()) return found.status();
-  if (Status s = Open(*found, uris.front()); !s.ok()) return s;
-  SetState({}, &*found);
+  if (Status s = Open(*found); !s.ok()) return s;
   LogInfo("target '{}' is {}, namespace {} of {}", target().name, found->device, found->nsid, found->nqn);
-  Watch(uris.front());
-  SetState(Error(EHOSTDOWN, "its gateway has given it up"), nullptr);
+  SetState({}, &*found);
+  server_->Link({.on_registered = [this] { SetTried(); }, .on_refused = [this](const Status& why) { Refuse(why); }});
+  SetState(Watch(*found), nullptr);
   {
     std::lock_guard lock(mutex_);
     served_at_.reset();
@@ -273,16 +311,13 @@ Status Gateway::Attend() {
 }
 
 void Gateway::Main() {
-  milliseconds retry = kRetryMin;
+  const GatewayTimes& times = options_.times;
+  milliseconds retry = times.retry_min;
   std::string told;
   do {
-    {
-      std::lock_guard lock(mutex_);
-      if (refused_) break;
-    }
     Status s = Attend();
     if (s.ok()) {
-      retry = kRetryMin;
+      retry = times.retry_min;
       told.clear();
       continue;
     }
@@ -290,57 +325,8 @@ void Gateway::Main() {
     SetState(s, nullptr);
     if (std::exchange(told, s.message()) != s.message()) LogError("target '{}': {}", target().name, s.message());
     SetTried();
-    retry = std::min(2 * retry, kRetryMax);
+    retry = std::min(2 * retry, times.retry_max);
   } while (WaitMs(retry));
-}
-
-// ---- all of them --------------------------------------------------------------------------------------------
-
-Gateways::Gateways(GatewayOptions options, Gateway::StateCallback on_state)
-    : options_(std::move(options)), on_state_(std::move(on_state)) {}
-
-void Gateways::SetMap(const idl::TargetMap& map) {
-  std::set<uint32_t> wanted;
-  for (const idl::TargetAddress& target : map.targets) {
-    if (!target.__isset.nvme || target.nvme.uris.empty()) continue;
-    auto id = static_cast<uint32_t>(target.id);
-    wanted.insert(id);
-    if (auto known = gateways_.find(id); known != gateways_.end()) {
-      known->second->Update(target);
-    } else {
-      gateways_[id] = std::make_unique<Gateway>(options_, target, on_state_);
-    }
-  }
-  for (auto it = gateways_.begin(); it != gateways_.end();) {
-    if (wanted.contains(it->first)) {
-      ++it;
-      continue;
-    }
-    it->second->Stop(true);
-    it = gateways_.erase(it);
-  }
-}
-
-void Gateways::WaitTried(milliseconds timeout) {
-  auto deadline = SteadyClock::now() + timeout;
-  for (auto& [id, gateway] : gateways_) {
-    if (!gateway->WaitTried(deadline)) return;
-  }
-}
-
-void Gateways::Localize(idl::TargetMap* map) const {
-  for (idl::TargetAddress& target : map->targets) {
-    auto gateway = gateways_.find(static_cast<uint32_t>(target.id));
-    if (gateway == gateways_.end()) continue;
-    std::optional<Address> at = gateway->second->served_at();
-    target.host = at ? at->host : "";
-    target.port = at ? at->port : 0;
-  }
-}
-
-void Gateways::Stop(bool disconnect) {
-  for (auto& [id, gateway] : gateways_) gateway->Stop(disconnect);
-  gateways_.clear();
 }
 
 }  // namespace weft::agent

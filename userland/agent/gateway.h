@@ -4,9 +4,13 @@
 // which it has not (target/target_server.h): registers it, works at its jobs, gives what it holds to other targets, and
 // takes the writes to copies that are being made. Blocks that are in sync clients read and write without it.
 //
-// A thread of its own does all of it, and looks again at the state of the paths all the time:
+// A thread of its own does all of it but connecting (path_connector.h), and looks at the state of the paths all the
+// time:
 //
 //   connecting --the namespace is there, and its label is right--> attending --no path for `detect`--> connecting
+//
+// One path is enough. Those that are missing, or are told of later, are tried again while it attends. A namespace that
+// comes back as another block device is opened anew. A refusal by the metadata server ends it for good.
 //
 // Callbacks come from that thread. The other functions are for any one thread.
 #pragma once
@@ -25,18 +29,40 @@
 
 #include "nvmeof/fabric.h"
 #include "thrift-gen/meta_types.h"
+#include "userland/agent/path_connector.h"
 #include "userland/base/address.h"
 #include "userland/base/status.h"
 #include "userland/base/uuid.h"
 
 namespace weft::target {
-class TargetServer;
+struct TargetServerOptions;
 }
 namespace weft::idl {
 class TargetReport;
 }
 
 namespace weft::agent {
+
+// What a gateway needs of a target::TargetServer, as a seam.
+class GatewayServer {
+ public:
+  struct Callbacks {  // one of the two, once, from a thread of its own
+    std::function<void()> on_registered;
+    std::function<void(const Status& why)> on_refused;
+  };
+  virtual ~GatewayServer() = default;  // waits for callbacks
+  virtual Uuid uuid() const = 0;       // of the label
+  virtual uint16_t port() const = 0;
+  virtual void Link(Callbacks callbacks) = 0;  // registers
+};
+Result<std::unique_ptr<GatewayServer>> OpenTargetServer(const target::TargetServerOptions& options);
+
+struct GatewayTimes {
+  std::chrono::milliseconds look{250};  // at the paths
+  std::chrono::milliseconds retry_min{200};
+  std::chrono::milliseconds retry_max{5000};
+  std::chrono::milliseconds missing{5000};  // between attempts to connect a path while another one serves
+};
 
 // The same for all gateways of an agent.
 struct GatewayOptions {
@@ -46,12 +72,18 @@ struct GatewayOptions {
   std::string rdma_address;  // of this host, for other targets; empty: the one that the storage node is reached from
   nvmeof::HostSettings host;
   std::chrono::milliseconds detect{5000};
-  std::function<std::unique_ptr<nvmeof::Fabric>()> make_fabric = nvmeof::MakeRealFabric;
+  GatewayTimes times{};
+  // Of a target, in force: as in TargetReport. From the servers' threads. Empty: "agent".
+  std::function<std::string(uint32_t target)> data_path;
+  PathConnector::FabricMaker make_fabric = nvmeof::MakeRealFabric;
+  std::function<Result<std::unique_ptr<GatewayServer>>(const target::TargetServerOptions&)> open_server =
+      OpenTargetServer;
 };
 
 class Gateway {
  public:
-  // Ok: the namespace is reached, and *found is it. Else why it is not. When that changes.
+  // Ok: the namespace is attended to, and *found is it. Else why it is not: with `found` no path to it is usable just
+  // now, and requests wait in the kernel; without, it has gone or was given up. When that changes.
   using StateCallback = std::function<void(uint32_t target, const Status& state, const nvmeof::Namespace* found)>;
 
   Gateway(const GatewayOptions& options, const idl::TargetAddress& target, StateCallback on_state);
@@ -65,22 +97,28 @@ class Gateway {
   bool WaitTried(std::chrono::steady_clock::time_point deadline);
   // Where it serves; nothing: it does not attend to the target now.
   std::optional<Address> served_at() const;
-  // Ends the thread. disconnect: the paths too, unless something else of the subsystem is in use here.
-  void Stop(bool disconnect);
+  // Ends the thread; the paths stay. BeginStop does not wait for that. A path that is being connected is waited for
+  // until connected_by, no longer: true, there is none.
+  void BeginStop();
+  bool Stop(std::chrono::steady_clock::time_point connected_by = {});
+  std::string nqn() const;  // of its subsystem; empty: its paths are none
+  bool IsOurs(const nvmeof::Namespace& ns) const;
 
  private:
   void Main();
+  Result<std::vector<nvmeof::Uri>> Paths() const;
   Status Attend();
-  Status Connect(const std::vector<nvmeof::Uri>& uris);
-  Result<nvmeof::Namespace> FindNamespace(const nvmeof::Uri& uri);
-  bool IsOurs(const nvmeof::Namespace& ns) const;
-  Status Open(const nvmeof::Namespace& ns, const nvmeof::Uri& uri);
-  void Watch(const nvmeof::Uri& uri);
+  Status Connect(const std::vector<nvmeof::Uri>& paths);
+  void ConnectMissing(const nvmeof::Namespace& ns);
+  Status Open(const nvmeof::Namespace& ns);
+  Status Watch(const nvmeof::Namespace& ns);
   int32_t Translate(int32_t result);
   void FillReport(idl::TargetReport* report);
   void SetState(const Status& state, const nvmeof::Namespace* ns);
   void SetTried();
-  bool WaitMs(std::chrono::milliseconds time);  // false: stop
+  void Refuse(const Status& why);
+  bool WaitMs(std::chrono::milliseconds time);  // false: stop, or refused
+  Status WhyEnded() const;
   Result<std::string> OwnAddress(const std::string& peer) const;
   idl::TargetAddress target() const;
 
@@ -88,8 +126,11 @@ class Gateway {
   const uint32_t id_;
   const Uuid uuid_;
   const StateCallback on_state_;
+  // The thread's own:
   const std::unique_ptr<nvmeof::Fabric> fabric_;
-  std::unique_ptr<target::TargetServer> server_;  // the thread's own
+  PathConnector connector_;
+  std::unique_ptr<GatewayServer> server_;
+  std::string missing_;  // what was logged of the paths that are not connected
 
   mutable std::mutex mutex_;  // guards all below
   std::condition_variable changed_;
@@ -99,15 +140,18 @@ class Gateway {
   std::optional<Status> told_;  // to on_state_
   uint64_t told_device_ = 0;
   bool tried_ = false;
-  bool refused_ = false;  // by the metadata server, for good
+  std::optional<Status> refused_;  // by the metadata server, for good
   bool stop_ = false;
   std::thread thread_;  // last: uses the others
 };
 
-// The gateways of all NVMe-oF targets of a session.
+// The gateways of all NVMe-oF targets of a session. One thread at a time.
 class Gateways {
  public:
   Gateways(GatewayOptions options, Gateway::StateCallback on_state);
+  ~Gateways() { Stop(false); }
+  Gateways(const Gateways&) = delete;
+  Gateways& operator=(const Gateways&) = delete;
 
   // Begins and ends gateways as the map says.
   void SetMap(const idl::TargetMap& map);
@@ -115,12 +159,20 @@ class Gateways {
   void WaitTried(std::chrono::milliseconds timeout);
   // Says where they serve, which the metadata server may not have told yet.
   void Localize(idl::TargetMap* map) const;
+  // Ends them. disconnect: their paths too, also those of gateways that were ended before without it; but no subsystem
+  // of which this host sees other namespaces. The next map begins them anew.
   void Stop(bool disconnect);
 
  private:
+  using Map = std::map<uint32_t, std::unique_ptr<Gateway>>;
+
+  static void End(const Map& gateways);
+  void Disconnect(const Map& gateways) const;
+
   const GatewayOptions options_;
   const Gateway::StateCallback on_state_;
-  std::map<uint32_t, std::unique_ptr<Gateway>> gateways_;
+  Map gateways_;
+  bool ended_ = false;  // gateways_ are there to be disconnected
 };
 
 }  // namespace weft::agent

@@ -39,6 +39,8 @@ QueueLoop::~QueueLoop() {
     BeginStop(std::chrono::milliseconds(0));
     Join();
   }
+  ports_.clear();
+  closing_.clear();
   initiator_ = nullptr;  // before the memory that it has registered goes away with the channel
   if (epoll_fd_ >= 0) close(epoll_fd_);
   if (wake_fd_ >= 0) close(wake_fd_);
@@ -65,6 +67,8 @@ void QueueLoop::Watch(int fd, uint32_t events) {
     LogError("queue {}: cannot wait on a file descriptor: {}", queue_->index(), strerror(errno));
   }
 }
+
+void QueueLoop::Unwatch(int fd) { epoll_ctl(epoll_fd_, EPOLL_CTL_DEL, fd, nullptr); }
 
 Status QueueLoop::Run(const std::function<Status(QueueLoop&)>& task) {
   std::promise<Status> promise;
@@ -132,25 +136,74 @@ bool QueueLoop::Turn() {
   bool worked = RunTasks();
   if (!stopping_ && TakeSubmissions()) worked = true;
   if (!deferred_.empty()) RetryDeferred(false);
+  done_.clear();
   if (initiator_) {
     if (kick_) initiator_->Kick();
     kick_ = false;
-    done_.clear();
-    if (initiator_->Poll(&done_) > 0) {
-      for (const rdma::BlockCompletion& done : done_) {
-        Push(done.tag, session_ended_ && done.result < 0 ? -ESTALE : done.result);
-      }
-      in_flight_ -= done_.size();
-    }
+    initiator_->Poll(&done_);
   }
+  if (PollPorts()) worked = true;
+  PushDone();
   return FlushCompletions() || worked;
+}
+
+void QueueLoop::PushDone() {
+  for (const rdma::BlockCompletion& done : done_) {
+    Push(done.tag, session_ended_ && done.result < 0 ? -ESTALE : done.result);
+  }
+  in_flight_ -= done_.size();
+}
+
+// True: something is over that a next look could follow up.
+bool QueueLoop::PollPorts() {
+  size_t count = 0;
+  for (auto& [target, port] : ports_) {
+    port->Kick();
+    count += port->Poll(&done_);
+  }
+  for (auto port = closing_.begin(); port != closing_.end();) {
+    count += (*port)->Poll(&done_);
+    if ((*port)->in_flight() > 0) {
+      ++port;
+      continue;
+    }
+    Unwatch((*port)->event_fd());
+    port = closing_.erase(port);
+  }
+  return count > 0;
+}
+
+bool QueueLoop::ArmPorts() {
+  auto armed = [](const auto& port) { return port->Arm(); };
+  return std::ranges::all_of(ports_, [&](const auto& entry) { return armed(entry.second); }) &&
+         std::ranges::all_of(closing_, armed);
+}
+
+DevicePort* QueueLoop::PortFor(const weft_sqe& sqe) const {
+  // While a copy is made its gateway keeps the order of what is written to it.
+  if ((sqe.flags & WEFT_SQE_RESYNCING) != 0) return nullptr;
+  auto port = ports_.find(sqe.target);
+  return port == ports_.end() ? nullptr : port->second.get();
+}
+
+// What is under way ends there.
+void QueueLoop::ClosePort(std::unique_ptr<DevicePort> port) { closing_.push_back(std::move(port)); }
+
+Status QueueLoop::SetDevice(uint32_t target, const std::optional<BlockDevice>& device) {
+  if (auto known = ports_.extract(target)) ClosePort(std::move(known.mapped()));
+  if (!device) return {};
+  auto port = DevicePort::Open(*device, channel_->pool());
+  if (!port.ok()) return port.status();
+  Watch((*port)->event_fd(), EPOLLIN | EPOLLET);
+  ports_[target] = *std::move(port);
+  return {};
 }
 
 void QueueLoop::Sleep() {
   if (!queue_->Arm() && !stopping_) return queue_->Disarm();
   asleep_.store(true, std::memory_order_relaxed);
   std::atomic_thread_fence(std::memory_order_seq_cst);
-  bool must_look = has_tasks_ || Finished() || (initiator_ && !initiator_->ArmNotify());
+  bool must_look = has_tasks_ || Finished() || (initiator_ && !initiator_->ArmNotify()) || !ArmPorts();
   if (!must_look) {
     int wait_ms = -1;
     if (!deferred_.empty() || stopping_) {
@@ -201,7 +254,8 @@ void QueueLoop::SubmitBlock(const weft_sqe& sqe) {
   Status status = ToBlockCommand(sqe, channel_->pool().size(), &command);
   if (status.ok() && initiator_ == nullptr) status = Error(ESTALE, "there is no session");
   if (status.ok() && session_ended_) return Push(sqe.tag, -ESTALE);
-  if (status.ok()) status = initiator_->Submit(sqe.target, command);
+  DevicePort* port = PortFor(sqe);
+  if (status.ok()) status = port ? port->Submit(command) : initiator_->Submit(sqe.target, command);
   if (status.ok()) {
     ++in_flight_;
     kick_ = true;
@@ -301,10 +355,9 @@ Status QueueLoop::CloseSession() {
     if (Status s = EndSession(); !s.ok()) return s;
     done_.clear();
     initiator_->Poll(&done_);
-    for (const rdma::BlockCompletion& done : done_) Push(done.tag, done.result < 0 ? -ESTALE : done.result);
-    in_flight_ -= done_.size();
+    PushDone();
   }
-  epoll_ctl(epoll_fd_, EPOLL_CTL_DEL, initiator_->event_fd(), nullptr);
+  Unwatch(initiator_->event_fd());
   initiator_ = nullptr;
   targets_.clear();
   return {};

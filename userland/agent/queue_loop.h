@@ -16,10 +16,12 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <thread>
 #include <vector>
 
 #include "rdma/block_initiator.h"
+#include "userland/agent/device_port.h"
 #include "userland/agent/rate_limit.h"
 #include "userland/base/status.h"
 #include "userland/channel/channel.h"
@@ -63,6 +65,8 @@ class QueueLoop {
   // Block requests flow from here on, under this session.
   Status OpenSession(uint64_t session, const std::vector<rdma::TargetEndpoint>& targets);
   Status SetTargets(const std::vector<rdma::TargetEndpoint>& targets);
+  // Requests for copies of the target that are in sync go to its block device from here on; nothing: to its gateway.
+  Status SetDevice(uint32_t target, const std::optional<BlockDevice>& device);
   // The server has ended the session: what is unfinished and what is to come is -ESTALE.
   Status EndSession();
   // After UNMOUNT.
@@ -78,6 +82,12 @@ class QueueLoop {
   bool Turn();  // one look at everything; true: something was done
   void Sleep();
   void Watch(int fd, uint32_t events);
+  void Unwatch(int fd);
+  DevicePort* PortFor(const weft_sqe& sqe) const;
+  void ClosePort(std::unique_ptr<DevicePort> port);
+  bool PollPorts();
+  bool ArmPorts();
+  void PushDone();
   bool TakeSubmissions();
   void SubmitBlock(const weft_sqe& sqe);
   void RetryDeferred(bool targets_changed);
@@ -103,7 +113,9 @@ class QueueLoop {
   std::unique_ptr<rdma::BlockInitiator> initiator_;
   std::map<uint32_t, rdma::TargetEndpoint> targets_;
   bool session_ended_ = false;
-  size_t in_flight_ = 0;  // block requests that the initiator has
+  std::map<uint32_t, std::unique_ptr<DevicePort>> ports_;  // by target
+  std::vector<std::unique_ptr<DevicePort>> closing_;       // get nothing new
+  size_t in_flight_ = 0;                                   // block requests that the initiator and the ports have
   std::vector<weft_sqe> sqes_;
   std::vector<rdma::BlockCompletion> done_;
   std::vector<weft_cqe> cqes_;

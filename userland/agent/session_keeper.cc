@@ -178,10 +178,10 @@ void SessionKeeper::Renew(int64_t session, int64_t version, int64_t chunks_versi
     changed_.wait_for(lock, std::chrono::milliseconds(wait_ms), [&] { return stopping_ || live_ != session; });
     return;
   }
-  PassOn(session, *events, version);
+  PassOn(session, *events, version, chunks_version);
 }
 
-void SessionKeeper::PassOn(int64_t session, const idl::Events& events, int64_t map_version) {
+void SessionKeeper::PassOn(int64_t session, const idl::Events& events, int64_t map_version, int64_t chunks_version) {
   bool new_map = events.__isset.targets && events.targets.version > map_version;
   bool new_chunks = events.__isset.chunks && !events.chunks.empty();
   std::lock_guard call(call_mutex_);
@@ -191,7 +191,7 @@ void SessionKeeper::PassOn(int64_t session, const idl::Events& events, int64_t m
   } else if (new_map) {
     listener_->OnTargets(events.targets);  // first: chunks may name targets that are new
   }
-  if (new_chunks) listener_->OnChunks(events.chunks);
+  if (new_chunks || events.chunks_version > chunks_version) listener_->OnChunks(events.chunks, events.chunks_version);
   std::lock_guard lock(mutex_);
   if (new_map) map_version_ = std::max(map_version_, events.targets.version);
   // Also without chunks: those that had changed may be gone.

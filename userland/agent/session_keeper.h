@@ -26,9 +26,10 @@ class SessionListener {
   // Block requests may come when this has returned Ok; otherwise the session is closed again.
   virtual Status OnSessionOpen(const idl::Session& session) = 0;
   virtual void OnTargets(const idl::TargetMap& map) = 0;
-  virtual void OnChunks(const std::vector<idl::Chunk>& chunks) = 0;  // that have changed
-  virtual void OnSessionEnded() = 0;                                 // by the server
-  virtual void OnSessionClosed() = 0;                                // by UNMOUNT
+  // Those that have changed; with them, all changes up to `version` of the pool's map have been told.
+  virtual void OnChunks(const std::vector<idl::Chunk>& chunks, int64_t version) = 0;
+  virtual void OnSessionEnded() = 0;   // by the server
+  virtual void OnSessionClosed() = 0;  // by UNMOUNT
 };
 
 struct SessionOptions {
@@ -60,7 +61,7 @@ class SessionKeeper {
  private:
   void Main();
   void Renew(int64_t session, int64_t map_version, int64_t chunks_version);
-  void PassOn(int64_t session, const idl::Events& events, int64_t map_version);
+  void PassOn(int64_t session, const idl::Events& events, int64_t map_version, int64_t chunks_version);
   Status Adopt(const idl::Session& session);
 
   const SessionOptions options_;

@@ -4,9 +4,12 @@
 #include <algorithm>
 #include <bit>
 #include <cerrno>
+#include <cstring>
 #include <fstream>
 #include <thread>
 #include <utility>
+
+#include <boost/algorithm/string/trim.hpp>
 
 #include "kmod/uapi/weft.h"
 #include "userland/base/config.h"
@@ -22,6 +25,19 @@ constexpr int64_t kConnectionsMax = 16;
 constexpr int64_t kNvmeQueuesMax = 1024;
 constexpr int64_t kNvmeTimeMaxS = 3600;
 constexpr uint32_t kCpusPerQueue = 4;
+
+// The first line of the file.
+Status ReadSecret(const std::string& path, std::string* secret) {
+  errno = 0;
+  std::ifstream file(path);
+  if (!file || (!std::getline(file, *secret) && errno != 0)) {
+    int error = errno != 0 ? errno : EIO;
+    return Error(error, "NVMe secret {}: {}; `nvme gen-dhchap-key` makes one", path, strerrorname_np(error));
+  }
+  boost::algorithm::trim(*secret);
+  if (secret->empty()) return Error(EINVAL, "NVMe secret {} is empty; `nvme gen-dhchap-key` makes one", path);
+  return {};
+}
 
 Status CheckRange(const char* name, int64_t value, int64_t min, int64_t max) {
   if (value >= min && value <= max) return {};
@@ -110,9 +126,7 @@ Result<nvmeof::HostSettings> NvmeHost(const Settings& settings) {
   for (auto [path, secret] :
        {std::pair(&settings.nvme_key, &host.dhchap_key), std::pair(&settings.nvme_ctrl_key, &host.dhchap_ctrl_key)}) {
     if (path->empty()) continue;
-    std::ifstream file(*path);
-    if (!std::getline(file, *secret) || secret->empty())
-      return Error(ENOENT, "cannot read an NVMe secret from {}; `nvme gen-dhchap-key` makes one", *path);
+    if (Status s = ReadSecret(*path, secret); !s.ok()) return s;
   }
   return host;
 }

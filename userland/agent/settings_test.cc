@@ -77,5 +77,67 @@ TEST_F(SettingsTest, WhatIsMissingOrOutOfRangeIsNamed) {
 
 TEST_F(SettingsTest, AtLeastOneQueue) { EXPECT_GE(QueueCount(settings_), 1u); }
 
+TEST_F(SettingsTest, EveryKeyOfNvmeIsRead) {
+  Status s = Read(
+      "rdma_address = '10.0.0.7'\nnvme_hostnqn = 'nqn.me'\nnvme_hostid = 'id'\nnvme_interface = 'eth1'\n"
+      "nvme_address = '10.0.0.8'\nnvme_queues = 4\nnvme_keep_alive_s = 7\nnvme_reconnect_s = 2\n"
+      "nvme_ctrl_loss_s = 60\nnvme_fast_io_fail_s = 3\nnvme_tls = true\n");
+  ASSERT_TRUE(s.ok()) << s.message();
+  EXPECT_EQ(settings_.rdma_address, "10.0.0.7");
+  auto host = NvmeHost(settings_);
+  ASSERT_TRUE(host.ok()) << host.status().message();
+  EXPECT_EQ(host->hostnqn, "nqn.me");
+  EXPECT_EQ(host->hostid, "id");
+  EXPECT_EQ(host->host_iface, "eth1");
+  EXPECT_EQ(host->host_address, "10.0.0.8");
+  EXPECT_EQ(host->queues, 4U);
+  EXPECT_EQ(host->keep_alive_s, 7U);
+  EXPECT_EQ(host->reconnect_s, 2U);
+  EXPECT_EQ(host->ctrl_loss_s, 60);
+  EXPECT_EQ(host->fast_io_fail_s, 3U);
+  EXPECT_TRUE(host->tls);
+  EXPECT_EQ(host->dhchap_key, "");
+}
+
+TEST_F(SettingsTest, TimesOfNvmeAreInRange) {
+  EXPECT_EQ(Read("nvme_keep_alive_s = 0\n").message(),
+            path_ + ":1: 'nvme_keep_alive_s' must be a whole number from 1 to 3600");
+  EXPECT_EQ(Read("nvme_ctrl_loss_s = -2\n").message(),
+            path_ + ":1: 'nvme_ctrl_loss_s' must be a whole number from -1 to 3600");
+  EXPECT_EQ(Read("nvme_queues = 1025\n").message(), path_ + ":1: 'nvme_queues' must be a whole number from 0 to 1024");
+}
+
+TEST_F(SettingsTest, RequestsFailWhenATargetCountsAsDown) {
+  EXPECT_EQ(NvmeHost(settings_)->fast_io_fail_s, 5U);
+  for (auto [detect_ms, seconds] :
+       {std::pair(100, 1U), std::pair(1000, 1U), std::pair(1001, 2U), std::pair(9000, 9U)}) {
+    settings_.detect_ms = detect_ms;
+    EXPECT_EQ(NvmeHost(settings_)->fast_io_fail_s, seconds) << detect_ms;
+  }
+  settings_.nvme_fast_io_fail_s = 0;
+  EXPECT_EQ(NvmeHost(settings_)->fast_io_fail_s, 0U) << "for ever";
+}
+
+TEST_F(SettingsTest, SecretsOfNvmeAreReadFromFiles) {
+  std::ofstream(path_) << "  DHHC-1:00:secret:\r\nmore\n";
+  settings_.nvme_key = settings_.nvme_ctrl_key = path_;
+  auto host = NvmeHost(settings_);
+  ASSERT_TRUE(host.ok()) << host.status().message();
+  EXPECT_EQ(host->dhchap_key, "DHHC-1:00:secret:");
+  EXPECT_EQ(host->dhchap_ctrl_key, "DHHC-1:00:secret:");
+  for (const char* empty : {"", "\n", " \nDHHC-1:00:secret:"}) {
+    std::ofstream(path_) << empty;
+    Status s = NvmeHost(settings_).status();
+    EXPECT_EQ(s.code(), EINVAL);
+    EXPECT_EQ(s.message(), "NVMe secret " + path_ + " is empty; `nvme gen-dhchap-key` makes one");
+  }
+  settings_.nvme_key = "/nonexistent/key";
+  EXPECT_EQ(NvmeHost(settings_).status().code(), ENOENT);
+  EXPECT_EQ(NvmeHost(settings_).status().message(),
+            "NVMe secret /nonexistent/key: ENOENT; `nvme gen-dhchap-key` makes one");
+  settings_.nvme_key = "/tmp";
+  EXPECT_EQ(NvmeHost(settings_).status().code(), EISDIR);
+}
+
 }  // namespace
 }  // namespace weft::agent

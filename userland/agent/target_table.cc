@@ -133,6 +133,7 @@ void TargetTable::PublishLocked() {
       info.device_latency_us = static_cast<uint32_t>(std::max(address.device_latency_us, 0));
       info.report_age_ms = static_cast<uint32_t>(address.report_age_ms);
     }
+    if (address.__isset.nvme) info.flags |= WEFT_TARGET_DURABLE;
     info.incarnation = target.incarnation;
     address.name.copy(info.name, sizeof info.name - 1);
     infos.push_back(info);

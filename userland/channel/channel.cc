@@ -99,6 +99,18 @@ Status Channel::SetChunks(std::span<const weft_chunk> chunks) {
   return {};
 }
 
+Status Channel::Settle() {
+  int result = device_->Ioctl(fd_, WEFT_IOC_SETTLE, nullptr);
+  return result < 0 ? Status::Errno(-result, "WEFT_IOC_SETTLE") : Status::Ok();
+}
+
+Status Channel::SetDevice(const weft_ioc_device& device) {
+  weft_ioc_device args = device;
+  int result = device_->Ioctl(fd_, WEFT_IOC_DEVICE, &args);
+  return result < 0 ? Status::Errno(-result, fmt::format("WEFT_IOC_DEVICE for target {}", device.target))
+                    : Status::Ok();
+}
+
 Status Channel::Ready() {
   int err = device_->Ioctl(fd_, WEFT_IOC_READY, nullptr);
   if (err < 0) return Status::Errno(-err, "telling the kernel that the agent is ready");

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
 // The agent's end of /dev/weft for one cluster: attachment, buffer pool and queues. The kernel owns the
-// memory; it stays mapped as long as this object. Everything but SetTargets and SetChunks is for the thread
-// that starts the agent; those two may be called from any thread.
+// memory; it stays mapped as long as this object. Attach and Ready are for the thread that starts the
+// agent; what tells the kernel something may be called from any thread.
 #pragma once
 
 #include <cstddef>
@@ -46,6 +46,11 @@ class Channel {
   Status SetTargets(std::span<const weft_target_info> targets);
   // At most WEFT_CHUNKS_PER_CALL. Any thread.
   Status SetChunks(std::span<const weft_chunk> chunks);
+  // Returns when no request that went by an older map than those of SetChunks is under way. EAGAIN: that takes
+  // longer than WEFT_SETTLE_WAIT_MS, ask again.
+  Status Settle();
+  // The kernel uses the target's block device itself (fd -1: no longer).
+  Status SetDevice(const weft_ioc_device& device);
   Status Ready();  // from here on requests flow
 
  private:

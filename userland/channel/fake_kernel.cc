@@ -63,6 +63,13 @@ int FakeKernel::Ioctl(int fd, unsigned long request, void* argument) {
       changed_.notify_all();
       return 0;
     }
+    case WEFT_IOC_SETTLE:
+      ++settles_;
+      changed_.notify_all();
+      return 0;
+    case WEFT_IOC_DEVICE:
+      devices_.push_back(*static_cast<const weft_ioc_device*>(argument));
+      return 0;
     case WEFT_IOC_COMPLETE:
       return Consume(fd);
     default:
@@ -229,6 +236,8 @@ size_t FakeKernel::wakeups() const { return std::lock_guard(mutex_), wakeups_; }
 size_t FakeKernel::complete_calls() const { return std::lock_guard(mutex_), complete_calls_; }
 bool FakeKernel::ready() const { return std::lock_guard(mutex_), ready_; }
 std::vector<weft_target_info> FakeKernel::targets() const { return std::lock_guard(mutex_), targets_; }
+std::vector<weft_ioc_device> FakeKernel::devices() const { return std::lock_guard(mutex_), devices_; }
+size_t FakeKernel::settles() const { return std::lock_guard(mutex_), settles_; }
 std::vector<weft_chunk> FakeKernel::chunks() const { return std::lock_guard(mutex_), chunks_; }
 size_t FakeKernel::open_fds() const { return std::lock_guard(mutex_), fds_.size(); }
 

@@ -58,7 +58,9 @@ class FakeKernel : public Device {
   size_t complete_calls() const;
   bool ready() const;
   std::vector<weft_target_info> targets() const;
-  std::vector<weft_chunk> chunks() const;  // all that were told
+  std::vector<weft_chunk> chunks() const;        // all that were told
+  std::vector<weft_ioc_device> devices() const;  // likewise
+  size_t settles() const;
   bool WaitTargets(size_t count, uint32_t state, std::chrono::milliseconds timeout = std::chrono::seconds(20));
   bool WaitChunks(size_t count, std::chrono::milliseconds timeout = std::chrono::seconds(20));
   size_t open_fds() const;
@@ -87,6 +89,8 @@ class FakeKernel : public Device {
   std::map<uint64_t, int32_t> results_;  // by tag
   std::vector<weft_target_info> targets_;
   std::vector<weft_chunk> chunks_;
+  std::vector<weft_ioc_device> devices_;
+  size_t settles_ = 0;
   size_t bad_completions_ = 0, wakeups_ = 0, complete_calls_ = 0;
   bool ready_ = false;
 };

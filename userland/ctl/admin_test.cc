@@ -23,6 +23,12 @@ class FakeService : public idl::AdminServiceNull {
   void poolStatus(idl::PoolStatus& reply) override { reply.cluster = "lab"; }
   void setPool(idl::PoolStatus& reply, const idl::PoolSettings& settings) override { reply.copies = settings.copies; }
   void addTarget(idl::PoolStatus& reply, const std::string& name) override { reply.cluster = "add " + name; }
+  void addNvmeTarget(idl::PoolStatus& reply, const idl::RegisterTargetArgs& params) override {
+    reply.cluster = "add nvme " + params.name + " " + params.nvme.uris.at(0);
+  }
+  void setDataPath(idl::PoolStatus& reply, const std::string& name, idl::DataPath::type path) override {
+    reply.cluster = fmt::format("path {} {}", name, static_cast<int>(path));
+  }
   void drainTarget(idl::PoolStatus& reply, const std::string& name, bool cancel) override {
     reply.cluster = fmt::format("drain {} {}", name, cancel);
   }
@@ -66,6 +72,12 @@ TEST_F(AdminTest, CallsReachTheService) {
   settings.__set_copies(4);
   EXPECT_EQ(admin->SetPool(settings)->copies, 4);
   EXPECT_EQ(admin->AddTarget("t1")->cluster, "add t1");
+  idl::RegisterTargetArgs nvme;
+  nvme.name = "n1";
+  nvme.nvme.uris = {"nvme+tcp://h/nqn.x"};
+  nvme.__isset.nvme = true;
+  EXPECT_EQ(admin->AddNvmeTarget(nvme)->cluster, "add nvme n1 nvme+tcp://h/nqn.x");
+  EXPECT_EQ(admin->SetDataPath("n1", idl::DataPath::DIRECT)->cluster, "path n1 2");
   EXPECT_EQ(admin->DrainTarget("t1", true)->cluster, "drain t1 true");
   EXPECT_EQ(admin->RemoveTarget("t1", true)->cluster, "remove t1 true");
   EXPECT_EQ(admin->Rebalance(true)->cluster, "rebalance true");

@@ -100,17 +100,9 @@ Status ZeroData(const target::Backing& backing) {
 }
 
 Result<std::unique_ptr<target::Backing>> Label(const Namespace& ns, const NvmeTargetRequest& request) {
-  target::BackingOptions options{.path = ns.device,
-                                 .force = request.force,
-                                 .create = false,
-                                 .layout = target::Layout::kPlain,
-                                 .command = kCommand};
+  target::BackingOptions options{
+      .path = ns.device, .force = request.force, .layout = target::Layout::kPlain, .command = kCommand};
   Result<std::unique_ptr<target::Backing>> backing = target::Backing::Open(options);
-  bool fresh = !backing.ok() && (backing.status().code() == ENOENT || request.force);
-  if (fresh) {
-    options.create = true;
-    backing = target::Backing::Open(options);
-  }
   if (!backing.ok()) return backing;
   Uuid cluster = (*backing)->cluster();
   if (!IsNil(cluster) && ToBytes(cluster) != request.cluster_uuid) {

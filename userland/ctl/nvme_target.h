@@ -28,9 +28,10 @@ struct NvmeTargetRequest {
 // The URIs that `arguments` are. EINVAL: one is none, or they name different namespaces.
 Result<std::vector<nvmeof::Uri>> ParsePaths(const std::vector<std::string>& arguments);
 
-// What the metadata server has to know. A namespace that is labelled for this cluster is taken as it is. Paths that
-// this has connected are disconnected again. EEXIST: it holds something, or is of another cluster. EINVAL: too small,
-// blocks too large, read-only, not the only namespace. Or what connecting and opening say.
+// What the metadata server has to know. A namespace that is labelled for this cluster is taken as it is. Of a subsystem
+// that this host had no namespace of before, all paths are disconnected again. EEXIST: it holds something, or is of
+// another cluster. EINVAL: too small, blocks too large, read-only, not the only namespace. Or what connecting and
+// opening say.
 Result<idl::RegisterTargetArgs> PrepareNvmeTarget(nvmeof::Fabric* fabric, const nvmeof::HostSettings& host,
                                                   const NvmeTargetRequest& request);
 

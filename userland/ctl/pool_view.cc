@@ -142,7 +142,8 @@ std::string TargetsText(const std::vector<idl::TargetInfo>& targets) {
     table.Add({t.id != 0 ? std::to_string(t.id) : "", t.name, AddressText(t), TargetStateText(t), t.zone,
                std::to_string(t.weight), FormatBytes(t.capacity_bytes), FormatBytes(t.used_bytes),
                Percent(t.used_bytes, t.capacity_bytes), t.stale_bytes > 0 ? FormatBytes(t.stale_bytes) : "",
-               std::to_string(t.queue_depth), fmt::format("{:.1f}%", t.load / 10.0), FormatAge(t.heartbeat_age_ms)});
+               std::to_string(t.queue_depth), fmt::format("{:.1f}%", t.load / 10.0),
+               t.heartbeat_age_ms < 0 ? "" : FormatAge(t.heartbeat_age_ms)});
   }
   return table.ToString();
 }
@@ -181,7 +182,7 @@ std::string TargetText(const idl::TargetInfo& t) {
   line("queue depth", std::to_string(t.queue_depth));
   line("load", fmt::format("{:.1f}%", t.load / 10.0));
   line("device latency", FormatLatency(static_cast<uint64_t>(t.device_latency_us) * 1000));
-  line("last heartbeat", FormatAge(t.heartbeat_age_ms) + " ago");
+  line("last heartbeat", t.heartbeat_age_ms < 0 ? "never" : FormatAge(t.heartbeat_age_ms) + " ago");
   return text;
 }
 

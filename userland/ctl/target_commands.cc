@@ -20,6 +20,7 @@ namespace {
 namespace po = boost::program_options;
 
 constexpr int64_t kWeightDefault = 100;
+constexpr int64_t kWeightMax = 10'000;
 
 Result<idl::TargetInfo> Find(const Result<idl::PoolStatus>& pool, const std::string& name) {
   if (!pool.ok()) return pool.status();
@@ -65,6 +66,16 @@ Result<nvmeof::HostSettings> HostSettings(const Context& context) {
   return agent::NvmeHost(settings);
 }
 
+// What is not said of a target that is known stays as it is.
+void KeepUnsaid(const po::variables_map& vm, const idl::PoolStatus& pool, idl::RegisterTargetArgs* args) {
+  auto known = std::ranges::find(pool.targets, args->uuid, &idl::TargetInfo::uuid);
+  if (known == pool.targets.end() || !known->__isset.nvme) return;
+  if (vm.count("name") == 0) args->name = known->name;
+  if (vm.count("zone") == 0) args->zone = known->zone;
+  if (vm["weight"].defaulted()) args->weight = known->weight;
+  if (vm.count("data-path") == 0) args->nvme.data_path = known->nvme.data_path;
+}
+
 Status AddNvme(const Context& context, const po::variables_map& vm) {
   NvmeTargetRequest request;
   Result<std::vector<nvmeof::Uri>> uris = ParsePaths(Command::Arguments(vm));
@@ -73,6 +84,8 @@ Status AddNvme(const Context& context, const po::variables_map& vm) {
   if (vm.count("name") > 0) request.name = vm["name"].as<std::string>();
   if (vm.count("zone") > 0) request.zone = vm["zone"].as<std::string>();
   request.weight = vm["weight"].as<int64_t>();
+  if (request.weight < 1 || request.weight > kWeightMax)
+    return Error(EINVAL, "--weight: {} is not 1 to {}", request.weight, kWeightMax);
   request.force = vm["force"].as<bool>();
   if (vm.count("data-path") > 0) {
     Result<idl::DataPath::type> path = ParseDataPath(vm["data-path"].as<std::string>());
@@ -89,6 +102,7 @@ Status AddNvme(const Context& context, const po::variables_map& vm) {
   request.bytes_min = static_cast<uint64_t>(pool->chunk_bytes);
   Result<idl::RegisterTargetArgs> args = PrepareNvmeTarget(context.world.make_fabric().get(), *host, request);
   if (!args.ok()) return args.status();
+  KeepUnsaid(vm, *pool, &*args);
   Result<idl::TargetInfo> target = Find(admin->AddNvmeTarget(*args), args->name);
   if (!target.ok()) return target.status();
   std::string text =
@@ -104,8 +118,8 @@ Status Add(const Context& context, const po::variables_map& vm) {
   if (nvmeof::LooksLikeUri(arguments.front())) return AddNvme(context, vm);
   if (arguments.size() > 1) return Error(EINVAL, "'{}' is one argument too many: one target at a time", arguments[1]);
   std::string name = arguments.front();
-  for (const char* option : {"name", "zone", "data-path"}) {
-    if (vm.count(option) > 0)
+  for (const char* option : {"name", "zone", "weight", "data-path", "force"}) {
+    if (vm.count(option) > 0 && !vm[option].defaulted())
       return Error(EINVAL, "--{} is for NVMe-oF targets; '{}' says it of itself when it is started", option, name);
   }
   auto admin = context.admin();

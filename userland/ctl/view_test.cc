@@ -129,6 +129,73 @@ TEST(PoolViewTest, StatesOfATarget) {
   EXPECT_THAT(TargetText(t), HasSubstr("\nstate             down, draining\n"));
 }
 
+idl::TargetInfo NvmeTarget() {
+  idl::TargetInfo t = TwoTargets().targets[1];
+  t.uuid = ToBytes(*ParseUuid("00112233-4455-6677-8899-aabbccddeeff"));
+  t.host = "10.0.0.77";
+  idl::NvmeNamespace nvme;
+  nvme.uris = {"nvme+rdma://10.0.0.1:4420/nqn.x?nsid=7", "nvme+rdma://10.0.1.1:4420/nqn.x?nsid=7"};
+  nvme.nsid = 7;
+  nvme.uuid = std::string(16, '\x11');
+  nvme.nguid = std::string(16, '\x22');
+  nvme.data_path = idl::DataPath::DIRECT;
+  t.__set_nvme(nvme);
+  t.data_path = "agent";
+  t.paths.resize(2);
+  t.paths[0].controller = "nvme3";
+  t.paths[0].endpoint = "rdma 10.0.0.1:4420";
+  t.paths[0].state = "live";
+  t.paths[0].ana_state = "optimized";
+  t.paths[1].controller = "nvme4";
+  t.paths[1].endpoint = "rdma 10.0.1.1:4420";
+  t.paths[1].state = "connecting";
+  return t;
+}
+
+TEST(PoolViewTest, AnNvmeTarget) {
+  idl::TargetInfo t = NvmeTarget();
+  EXPECT_THAT(TargetText(t), HasSubstr("address           nvme+rdma://10.0.0.1:4420/nqn.x?nsid=7\n"
+                                       "                  nvme+rdma://10.0.1.1:4420/nqn.x?nsid=7\n"
+                                       "namespace         7 (uuid 11111111-1111-1111-1111-111111111111, nguid "
+                                       "22222222-2222-2222-2222-222222222222)\n"
+                                       "data path         direct, now agent\n"
+                                       "path              nvme3 at rdma 10.0.0.1:4420: live, optimized\n"
+                                       "path              nvme4 at rdma 10.0.1.1:4420: connecting\n"
+                                       "state             up\n"));
+  EXPECT_THAT(TargetsText({t}), HasSubstr("  nvme+rdma://10.0.0.1:4420/nqn.x?nsid=7  "));
+  nlohmann::ordered_json json = TargetJson(t);
+  EXPECT_EQ(json["kind"], "nvmeof");
+  EXPECT_EQ(json["host"], "10.0.0.77") << "of its gateway";
+  EXPECT_EQ(json["nvme"]["uris"].size(), 2U);
+  EXPECT_EQ(json["nvme"]["nsid"], 7);
+  EXPECT_EQ(json["nvme"]["uuid"], "11111111-1111-1111-1111-111111111111");
+  EXPECT_EQ(json["nvme"]["nguid"], "22222222-2222-2222-2222-222222222222");
+  EXPECT_EQ(json["nvme"]["data_path"], "direct");
+  EXPECT_EQ(json["nvme"]["data_path_now"], "agent");
+  EXPECT_EQ(json["nvme"]["paths"][1]["controller"], "nvme4");
+  EXPECT_EQ(json["nvme"]["paths"][1]["state"], "connecting");
+  nlohmann::ordered_json other = TargetJson(TwoTargets().targets[1]);
+  EXPECT_EQ(other["kind"], "rdma");
+  EXPECT_FALSE(other.contains("nvme"));
+}
+
+TEST(PoolViewTest, AnNvmeTargetThatNoClientHasAttendedTo) {
+  idl::TargetInfo t = NvmeTarget();
+  t.up = t.joined = false;
+  t.host = "";
+  t.nvme.data_path = idl::DataPath::AUTO;
+  t.paths.clear();
+  t.data_path = "";
+  t.heartbeat_age_ms = -1;
+  std::string text = TargetText(t);
+  EXPECT_THAT(text, HasSubstr("data path         auto, no client attends to it\nstate             down\n"));
+  EXPECT_THAT(text, HasSubstr("last heartbeat    never\n"));
+  EXPECT_THAT(TargetsText({t}), testing::EndsWith("12.5%          -\n"));
+  nlohmann::ordered_json json = TargetJson(t);
+  EXPECT_EQ(json["nvme"]["data_path_now"], "");
+  EXPECT_EQ(json["nvme"]["paths"], nlohmann::ordered_json::array());
+}
+
 TEST(TaskViewTest, Progress) {
   EXPECT_EQ(ProgressBar(0, 10), "[--------------------]   0%");
   EXPECT_EQ(ProgressBar(5, 10), "[##########----------]  50%");

@@ -49,7 +49,7 @@ Result<idl::PoolStatus> StateMachine::AddNvmeTarget(const idl::RegisterTargetArg
     return Error(EINVAL, "target '{}' is described by its namespace and has no host of its own", args.name);
   BeginOperation();
   if (Result<idl::TargetOrders> known = targets_.Register(args, now_.mono_ms); !known.ok()) return known.status();
-  bool member = targets_.FindName(args.name)->id != 0;
+  bool member = targets_.all().at(*UuidFromBytes(args.uuid)).id != 0;
   return chunks_.formed() && !member ? AddTarget(args.name) : PoolStatus();
 }
 

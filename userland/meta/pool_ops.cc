@@ -110,7 +110,7 @@ void StateMachine::DescribeTargets(std::vector<idl::TargetInfo>* out) const {
     info.weight = static_cast<int32_t>(target.record.weight);
     info.zone = target.record.zone;
     info.up = target.up;
-    info.heartbeat_age_ms = now_.mono_ms - target.heartbeat_at_ms;
+    info.heartbeat_age_ms = target.heartbeat_at_ms < 0 ? -1 : now_.mono_ms - target.heartbeat_at_ms;
     info.queue_depth = target.queue_depth;
     info.load = target.load;
     info.device_latency_us = target.device_latency_us;

@@ -249,7 +249,9 @@ bool TargetRecord::Decode(std::string_view bytes, TargetRecord* out) {
   out->zone = in.String();
   out->draining = in.U8() != 0;
   out->instance = in.U64();
-  if (in.U8() != 0 && !Get(&in, &out->nvme.emplace())) return false;
+  uint8_t nvmeof = in.U8();
+  out->nvme.reset();
+  if (nvmeof > 1 || (nvmeof == 1 && !Get(&in, &out->nvme.emplace()))) return false;
   return in.Finish();
 }
 

@@ -66,6 +66,10 @@ class MetaService final : public idl::MetaServiceIf {
     }));
   }
 
+  void chunksSettled(int64_t session, int64_t version) override {
+    ThrowUnlessOk(engine_->Run([&](StateMachine& m) { return m.ChunksSettled(session, version); }));
+  }
+
   void nextEvents(idl::Events& events, int64_t session, int64_t targets_version, int32_t wait_ms,
                   int64_t chunks_version) override {
     auto renew = [&](StateMachine& m) { return m.NextEvents(session, targets_version, chunks_version); };

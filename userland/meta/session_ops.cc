@@ -37,6 +37,7 @@ Result<idl::Session> StateMachine::OpenSession(const idl::OpenSessionArgs& args)
     // A client that mounts has nothing open: what it has here is of a mount that was forced away.
     EqualizeChunksOf(id);
     open_chunks_.CloseAll(id);
+    sessions_.Find(id)->settled = chunks_.map_version();
     return Describe(id);
   }
   std::vector<uint64_t> late;
@@ -54,6 +55,7 @@ Result<idl::Session> StateMachine::OpenSession(const idl::OpenSessionArgs& args)
   for (uint64_t id : late) EndSession(id, false, "its lease had run out when another client came");
   uint64_t id = counters_.next_session++;
   sessions_.Add(id, {*client, now_.wall_ns, args.host.substr(0, kHostBytesMax)}, now_.mono_ms);
+  sessions_.Find(id)->settled = chunks_.map_version();  // it goes by no map yet
   LogInfo("session {} of host '{}' opened", id, args.host.substr(0, kHostBytesMax));
   return Describe(id);
 }
@@ -61,6 +63,22 @@ Result<idl::Session> StateMachine::OpenSession(const idl::OpenSessionArgs& args)
 Result<idl::Session> StateMachine::ReclaimSession(uint64_t id) {
   if (Status status = CheckSession(id); !status.ok()) return status;
   return Describe(id);
+}
+
+Status StateMachine::ChunksSettled(uint64_t id, int64_t version) {
+  if (Status status = CheckSession(id); !status.ok()) return status;
+  ClientSession* session = sessions_.Find(id);
+  auto settled = static_cast<uint32_t>(std::clamp<int64_t>(version, 0, chunks_.map_version()));
+  if (settled <= session->settled) return {};
+  session->settled = settled;
+  upkeep_.OnSettled();
+  return {};
+}
+
+uint32_t StateMachine::SettledVersion() const {
+  uint32_t settled = UINT32_MAX;
+  for (const auto& [id, session] : sessions_.all()) settled = std::min(settled, session.settled);
+  return settled;
 }
 
 Status StateMachine::CheckSession(uint64_t id) {
@@ -123,6 +141,7 @@ void StateMachine::EndSession(uint64_t id, bool clean, std::string_view why) {
   LogInfo("session {} of host '{}' ended: {}; freed {} orphans and {} granted blocks", id, session->record.host, why,
           orphans.size(), granted);
   sessions_.Remove(id);
+  upkeep_.OnSettled();
   ++ended_sessions_;
 }
 

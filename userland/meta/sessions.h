@@ -28,6 +28,7 @@ struct ClientSession {
   };
   SessionRecord record;
   int64_t renewed_ms = 0;  // server's monotonic clock
+  uint32_t settled = 0;    // no request of an older map than this version is under way
   std::array<Slot, kSessionSlots> slots;
 };
 

@@ -108,7 +108,8 @@ StateMachine::StateMachine(Store* store, const MetaOptions& options, const Super
           &tables_, &chunks_, &open_chunks_, [this] { return PlacementView(); }, options.space),
       files_(&tables_, &space_, &counters_),
       sessions_(&tables_),
-      upkeep_(&tables_, &chunks_, &space_, &targets_, [this] { BeginOperation(); }) {}
+      upkeep_(
+          &tables_, &chunks_, &space_, &targets_, [this] { BeginOperation(); }, [this] { return SettledVersion(); }) {}
 
 Status StateMachine::Load(MetaNow now) {
   now_ = now;

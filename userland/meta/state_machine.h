@@ -66,6 +66,9 @@ class StateMachine {
   Result<idl::Session> OpenSession(const idl::OpenSessionArgs& args);
   Result<idl::Session> ReclaimSession(uint64_t id);
   void CloseSession(uint64_t id) { EndSession(id, true, "closed"); }
+  // No request of the session by an older map is under way.
+  Status ChunksSettled(uint64_t id, int64_t version);
+  uint32_t SettledVersion() const;                                    // of all sessions
   Status CheckSession(uint64_t id);                                   // ESTALE; else it is renewed
   idl::Reply Execute(uint64_t session, const idl::Request& request);  // after CheckSession in the same batch
   Result<idl::Events> NextEvents(uint64_t session, int64_t targets_version, int64_t chunks_version);

@@ -55,9 +55,11 @@ void Targets::Load(int64_t now_ms, uint64_t starts) {
     target.id = static_cast<uint32_t>(id);
     members_[target.id] = record.uuid;
     target.record = std::move(record);
-    target.joined = true;
-    target.heartbeat_at_ms = now_ms;  // up until the contrary is known
     target.jobs_version = first_jobs_version_;
+    target.joined = true;
+    // Up until the contrary is known; but not what no client has ever attended to.
+    target.up = !target.record.nvme || !target.record.host.empty();
+    if (target.up) target.heartbeat_at_ms = now_ms;
   });
 }
 
@@ -222,6 +224,11 @@ Status Targets::CheckIdentity(const Uuid& uuid, const idl::RegisterTargetArgs& a
     return Error(EINVAL, "target '{}' ({}) is {}an NVMe-oF target; how it is reached cannot change", args.name,
                  ToString(uuid), args.__isset.nvme ? "not " : "");
   }
+  if (args.__isset.nvme && !IsAnnouncement(args)) {
+    if (known != targets_.end()) return {};
+    return Error(ENOENT, "target '{}' ({}) is not known here; `weftctl target add` makes an NVMe-oF namespace a target",
+                 args.name, ToString(uuid));
+  }
   if (const TargetState* same = FindName(args.name); same != nullptr && same->record.uuid != uuid) {
     if (same->id != 0 || same->up || same->record.nvme) {
       return Error(EEXIST, "another target is named '{}' ({} at {}:{}); choose another --name", args.name,
@@ -273,16 +280,18 @@ Result<idl::TargetOrders> Targets::Register(const idl::RegisterTargetArgs& args,
   if (fresh) target.jobs_version = first_jobs_version_;
   if (IsAnnouncement(args)) {
     if (fresh) target.up = false;
-    Announce(uuid, args);
-    return OrdersFor(&target);
+    Announce(&target, args);
+    return idl::TargetOrders();  // it is not the target that is told
   }
   TargetRecord record = target.record;
   record.uuid = uuid;
-  record.name = args.name;
   record.host = args.host;
   record.port = static_cast<uint32_t>(args.port);
-  record.weight = static_cast<uint32_t>(args.weight);
-  record.zone = args.zone;
+  if (!record.nvme) {  // of which the gateway may not have heard yet what is announced
+    record.name = args.name;
+    record.weight = static_cast<uint32_t>(args.weight);
+    record.zone = args.zone;
+  }
   if (target.id == 0) record.capacity_bytes = static_cast<uint64_t>(args.capacity_bytes);
   bool changed = record.Encode() != target.record.Encode();
   record.instance = static_cast<uint64_t>(args.instance);
@@ -305,22 +314,21 @@ Result<idl::TargetOrders> Targets::Register(const idl::RegisterTargetArgs& args,
   return OrdersFor(&target);
 }
 
-void Targets::Announce(const Uuid& uuid, const idl::RegisterTargetArgs& args) {
-  TargetState& target = targets_.at(uuid);
-  TargetRecord record = target.record;
-  record.uuid = uuid;
+void Targets::Announce(TargetState* target, const idl::RegisterTargetArgs& args) {
+  TargetRecord record = target->record;
+  record.uuid = *UuidFromBytes(args.uuid);
   record.name = args.name;
   record.weight = static_cast<uint32_t>(args.weight);
   record.zone = args.zone;
-  if (target.id == 0) record.capacity_bytes = static_cast<uint64_t>(args.capacity_bytes);
+  if (target->id == 0) record.capacity_bytes = static_cast<uint64_t>(args.capacity_bytes);
   record.nvme = FromIdl(args.nvme);
-  if (record.Encode() == target.record.Encode()) return;
-  LogInfo("target '{}' ({}) is {}, {}", record.name, ToString(uuid), record.nvme->uris.front(),
+  if (record.Encode() == target->record.Encode()) return;
+  LogInfo("target '{}' ({}) is {}, {}", record.name, ToString(record.uuid), record.nvme->uris.front(),
           FormatBytes(args.capacity_bytes));
-  target.record = std::move(record);
-  if (target.id == 0) return;
-  tables_->tx().Put(key::Target(target.id), target.record.Encode());
-  changes_[target.id];
+  target->record = std::move(record);
+  if (target->id == 0) return;
+  tables_->tx().Put(key::Target(target->id), target->record.Encode());
+  changes_[target->id];
   ++version_;
 }
 

@@ -35,11 +35,11 @@ struct TargetState {
   uint32_t id = 0;  // 0: not part of the pool
   TargetRecord record;
   bool up = true;
-  bool told = false;     // that it is a member
-  bool joined = false;   // it has shown that it knows
-  bool awaited = false;  // it came into a pool that is in use: gets nothing before it has joined
-  int64_t heartbeat_at_ms = 0;
-  int64_t reported_at_ms = -1;  // -1: never
+  bool told = false;             // that it is a member
+  bool joined = false;           // it has shown that it knows
+  bool awaited = false;          // it came into a pool that is in use: gets nothing before it has joined
+  int64_t heartbeat_at_ms = -1;  // -1: never
+  int64_t reported_at_ms = -1;   // -1: never
   int32_t queue_depth = 0;
   int32_t load = 0;
   int32_t told_load = 0;  // when the map last changed
@@ -78,7 +78,7 @@ class Targets {
   std::vector<PlacementTarget> ForPlacement(uint64_t chunk_bytes) const;
 
   // A target, by itself or by the client that lends its hand to an NVMe-oF target; or (args.nvme and no host) a
-  // target of that kind is made known by an operator.
+  // target of that kind is made known by an operator, who alone says its name, zone, weight and paths.
   Result<idl::TargetOrders> Register(const idl::RegisterTargetArgs& args, int64_t now_ms);
   Result<idl::TargetOrders> Heartbeat(const std::string& uuid, const idl::TargetReport& report, int64_t instance,
                                       int64_t now_ms);
@@ -105,8 +105,9 @@ class Targets {
  private:
   Status CheckArgs(const idl::RegisterTargetArgs& args) const;
   Status CheckNvme(const idl::RegisterTargetArgs& args) const;
-  void Announce(const Uuid& uuid, const idl::RegisterTargetArgs& args);
-  // EEXIST, EINVAL: it may not take the place of what is known under its UUID or name.
+  void Announce(TargetState* target, const idl::RegisterTargetArgs& args);
+  // EEXIST, EINVAL: it may not take the place of what is known under its UUID or name. ENOENT: it is the gateway of a
+  // target that nobody has announced.
   Status CheckIdentity(const Uuid& uuid, const idl::RegisterTargetArgs& args);
   void SetUp(TargetState* target, bool up);
   TargetState* Mutable(uint32_t id) { return const_cast<TargetState*>(FindId(id)); }

@@ -149,9 +149,33 @@ std::vector<idl::Job> Upkeep::JobsOf(uint32_t target) const {
   std::vector<idl::Job> jobs;
   AppendReleases(target, &jobs);
   resync_.AppendJobs(target, &jobs);
+  HoldUnsettled(target, &jobs);
   repair_.AppendJobs(target, resync_.members(), &jobs);
   scrub_.AppendJobs(target, resync_.members(), &jobs);
   return jobs;
+}
+
+bool Upkeep::IsNvme(uint32_t target) const {
+  const TargetState* state = targets_->FindId(target);
+  return state != nullptr && state->record.nvme.has_value();
+}
+
+// COPY reads its source, and RELEASE gives a place away, as if all writes from now on knew of it.
+// A weft-target's own floors see to it for its places.
+void Upkeep::HoldUnsettled(uint32_t target, std::vector<idl::Job>* jobs) const {
+  uint32_t settled = settled_();
+  auto unsettled = [&](const idl::Job& job) {
+    if (static_cast<uint32_t>(job.version) <= settled) return false;
+    if (job.kind == idl::JobKind::RELEASE) return IsNvme(target);
+    const Chunk* chunk = chunks_->Find(static_cast<uint64_t>(job.chunk));
+    return chunk != nullptr &&
+           std::ranges::any_of(chunk->copies, [this](const Copy& copy) { return IsNvme(copy.target); });
+  };
+  held_ = std::erase_if(*jobs, unsettled) > 0 || held_;
+}
+
+void Upkeep::OnSettled() {
+  if (std::exchange(held_, false)) targets_->TouchAllJobs();
 }
 
 std::vector<idl::TaskInfo> Upkeep::Tasks(int64_t now_ms) const {

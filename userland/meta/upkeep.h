@@ -27,10 +27,14 @@ inline constexpr size_t kReleaseJobsPerTarget = 64;  // in one list
 class Upkeep {
  public:
   // begin_operation: what changes from now on is not part of an operation that could be taken back.
-  Upkeep(Tables* tables, Chunks* chunks, Space* space, Targets* targets, std::function<void()> begin_operation)
+  // settled: no client has a request of an older version of the map under way. Copies on NVMe-oF targets, which would
+  // not refuse it, are not made or let go of before.
+  Upkeep(Tables* tables, Chunks* chunks, Space* space, Targets* targets, std::function<void()> begin_operation,
+         std::function<uint32_t()> settled)
       : chunks_(chunks),
         targets_(targets),
         begin_operation_(std::move(begin_operation)),
+        settled_(std::move(settled)),
         resync_(tables, chunks, space, targets),
         repair_(chunks, targets, &attempts_),
         scrub_(tables, chunks, targets, &attempts_) {}
@@ -46,6 +50,8 @@ class Upkeep {
   void OnProgress(uint32_t target, const std::vector<idl::JobProgress>& jobs, int64_t now_ms);
   void OnFinished(uint32_t target, const idl::JobResult& result, int64_t now_ms);
   void OnDamage(uint32_t target, const std::vector<idl::Damage>& damages) { repair_.OnReport(target, damages); }
+
+  void OnSettled();  // what `settled` says has changed
 
   void SetRebalancing(bool on) { resync_.SetRebalancing(on); }
   void StartScrub(int64_t now_s) { scrub_.Start(now_s); }
@@ -68,6 +74,8 @@ class Upkeep {
   bool TakeTargetChanges(int64_t now_ms);
   bool TakeChunkChanges();
   void AppendReleases(uint32_t target, std::vector<idl::Job>* jobs) const;
+  bool IsNvme(uint32_t target) const;
+  void HoldUnsettled(uint32_t target, std::vector<idl::Job>* jobs) const;
   void OnReleased(uint32_t target, const idl::JobResult& result, int64_t now_ms);
   void RetryReleases(int64_t now_ms);
   int64_t release_deadline_ms() const;
@@ -75,6 +83,8 @@ class Upkeep {
   Chunks* const chunks_;
   Targets* const targets_;
   const std::function<void()> begin_operation_;
+  const std::function<uint32_t()> settled_;
+  mutable bool held_ = false;  // jobs were left out of a list
   Attempts attempts_;
   Resync resync_;
   Repair repair_;

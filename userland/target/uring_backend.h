@@ -30,6 +30,7 @@ class UringBackend final : public rdma::BlockBackend {
   void StopWatching();
   bool Arm() override;
   void Wait(int timeout_ms) override;
+  int fd() const { return ring_.ring_fd; }  // readable when there is something to Poll, for who sleeps elsewhere
 
  private:
   struct Operation {  // a request in the ring

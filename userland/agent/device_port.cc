@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: MIT
+#include "userland/agent/device_port.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+
+namespace weft::agent {
+namespace {
+
+using rdma::BackendDone;
+using rdma::BackendOp;
+
+constexpr size_t kPollBatch = 64;
+
+BackendOp OpOf(rdma::BlockOp op) {
+  switch (op) {
+    case rdma::BlockOp::kRead:
+      return BackendOp::kRead;
+    case rdma::BlockOp::kWrite:
+      return BackendOp::kWrite;
+    case rdma::BlockOp::kDiscard:
+      return BackendOp::kDiscard;
+    case rdma::BlockOp::kWriteZeroes:
+      return BackendOp::kWriteZeroes;
+    default:
+      return BackendOp::kFlush;
+  }
+}
+
+// A path and a namespace fail differently: what cannot be reached may come back.
+int32_t Translate(const BlockDevice& device, int32_t result) {
+  bool path = result == -EIO || result == -ENODEV || result == -ENXIO || result == -ENOLINK || result == -ETIMEDOUT;
+  return path && !*device.reachable ? -EHOSTDOWN : result;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<DevicePort>> DevicePort::Open(const BlockDevice& device, std::span<std::byte> pool) {
+  std::unique_ptr<DevicePort> port(new DevicePort(pool));
+  port->fd_ = open(device.path.c_str(), O_RDWR | O_DIRECT | O_CLOEXEC);
+  if (port->fd_ < 0) return Status::Errno(errno, device.path);
+  auto ring = target::UringBackend::Create(port->fd_, true, 0, device.data_offset + device.data_bytes);
+  if (!ring.ok()) return ring.status().Annotate(device.path);
+  port->ring_ = *std::move(ring);
+  if (Status s = port->ring_->AddBuffer(pool.data(), pool.size()); !s.ok()) return s;
+  port->backend_ = std::make_unique<target::PlainBackend>(
+      port->ring_.get(),
+      target::PlainOptions{.data_offset = device.data_offset,
+                           .capacity_bytes = device.data_bytes,
+                           .write_cache = device.write_cache,
+                           .translate = [device](int32_t result) { return Translate(device, result); }});
+  return port;
+}
+
+DevicePort::~DevicePort() {
+  backend_ = nullptr;
+  ring_ = nullptr;
+  if (fd_ >= 0) close(fd_);
+}
+
+Status DevicePort::Submit(const rdma::BlockCommand& command) {
+  uint64_t capacity = backend_->capacity_bytes();
+  if (command.offset_bytes > capacity || command.length_bytes > capacity - command.offset_bytes) {
+    return Error(EINVAL, "offset {} length {} is outside the data area of {} bytes", command.offset_bytes,
+                 command.length_bytes, capacity);
+  }
+  if (free_.empty()) {
+    free_.push_back(static_cast<uint32_t>(requests_.size()));
+    requests_.emplace_back();
+  }
+  uint32_t cookie = free_.back();
+  free_.pop_back();
+  requests_[cookie] = {command.tag, command.length_bytes};
+  ++in_flight_;
+  backend_->Submit({.cookie = cookie,
+                    .op = OpOf(command.op),
+                    .durable = (command.flags & rdma::kBlockFua) != 0,
+                    .offset_bytes = command.offset_bytes,
+                    .length_bytes = command.length_bytes,
+                    .data = reinterpret_cast<uint8_t*>(pool_.data()) + command.buffer_offset});
+  return {};
+}
+
+size_t DevicePort::Poll(std::vector<rdma::BlockCompletion>* done) {
+  std::array<BackendDone, kPollBatch> answers;
+  size_t count = backend_->Poll(answers);
+  for (size_t i = 0; i < count; ++i) {
+    auto cookie = static_cast<uint32_t>(answers[i].cookie);
+    const Request& request = requests_[cookie];
+    int32_t result = answers[i].result < 0 ? answers[i].result : static_cast<int32_t>(request.length);
+    done->push_back({.tag = request.tag, .result = result});
+    free_.push_back(cookie);
+  }
+  in_flight_ -= count;
+  return count;
+}
+
+}  // namespace weft::agent

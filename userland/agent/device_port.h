@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: MIT
+//
+// A queue thread's way to the block device of one NVMe-oF target: io_uring with the kernel's buffer pool as its
+// registered buffer. Of that thread alone.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "rdma/block_initiator.h"
+#include "userland/base/status.h"
+#include "userland/target/plain_backend.h"
+#include "userland/target/uring_backend.h"
+
+namespace weft::agent {
+
+// Where the target's data is, for those who reach it without its gateway.
+struct BlockDevice {
+  std::string path;
+  uint64_t number = 0;  // dev_t
+  uint64_t data_offset = 0;
+  uint64_t data_bytes = 0;
+  bool write_cache = false;
+  // A request that failed while this is false could not reach the namespace. Set by whoever watches its paths.
+  std::shared_ptr<std::atomic<bool>> reachable;
+  bool operator==(const BlockDevice&) const = default;
+};
+
+class DevicePort {
+ public:
+  static Result<std::unique_ptr<DevicePort>> Open(const BlockDevice& device, std::span<std::byte> pool);
+  ~DevicePort();  // nothing is under way
+  DevicePort(const DevicePort&) = delete;
+  DevicePort& operator=(const DevicePort&) = delete;
+
+  // EINVAL: outside of the data area.
+  Status Submit(const rdma::BlockCommand& command);
+  void Kick() { backend_->Kick(); }
+  // Adds what has ended, as BlockInitiator::Poll does; how many.
+  size_t Poll(std::vector<rdma::BlockCompletion>* done);
+  size_t in_flight() const { return in_flight_; }
+  int event_fd() const { return ring_->fd(); }  // readable when there may be something to Poll
+  bool Arm() { return backend_->Arm(); }        // before sleeping; false: Poll again instead
+
+ private:
+  struct Request {
+    uint64_t tag = 0;
+    uint32_t length = 0;
+  };
+  explicit DevicePort(std::span<std::byte> pool) : pool_(pool) {}
+
+  const std::span<std::byte> pool_;
+  int fd_ = -1;
+  std::unique_ptr<target::UringBackend> ring_;
+  std::unique_ptr<target::PlainBackend> backend_;
+  std::vector<Request> requests_;  // by cookie
+  std::vector<uint32_t> free_;
+  size_t in_flight_ = 0;
+};
+
+}  // namespace weft::agent
