@@ -32,6 +32,7 @@ int Run(const std::vector<std::string>& wanted) {
   for (auto more : {MountCases, ChunkCases, OpenCases, SpaceCases}) {
     for (const Case& c : more()) cases.push_back(c);
   }
+  std::string failed;
   for (const Case& c : cases) {
     if (!wanted.empty() && std::ranges::find(wanted, c.name) == wanted.end()) continue;
     int before = failures;
@@ -39,9 +40,10 @@ int Run(const std::vector<std::string>& wanted) {
     auto start = std::chrono::steady_clock::now();
     c.run();
     std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
+    if (failures != before) failed += std::string(" ") + c.name;
     std::cout << c.name << (failures == before ? ": ok" : ": FAILED") << ", " << took.count() << " s" << std::endl;
   }
-  std::cout << "channel_test: " << (failures ? "FAILED" : "OK") << std::endl;
+  std::cout << "channel_test: " << (failures ? "FAILED:" + failed : "OK") << std::endl;
   return failures ? 1 : 0;
 }
 

@@ -180,7 +180,7 @@ void Targets() {
   CHECK_EQ(set([](weft_target_info* i) { i->state = 0; }), EINVAL);
   CHECK_EQ(set([](weft_target_info* i) { i->state = 3; }), EINVAL);
   CHECK_EQ(set([](weft_target_info* i) { i->load = 1001; }), EINVAL);
-  CHECK_EQ(set([](weft_target_info* i) { i->flags = 4; }), EINVAL);
+  CHECK_EQ(set([](weft_target_info* i) { i->flags = WEFT_TARGET_DURABLE << 1; }), EINVAL);
   CHECK_EQ(set([](weft_target_info* i) { i->reserved1 = 1; }), EINVAL);
   CHECK_EQ(set([](weft_target_info* i) { std::memset(i->name, 'x', sizeof(i->name)); }), EINVAL);
   CHECK_EQ(a.SetTargets(nullptr, 1), EFAULT);
