@@ -146,7 +146,7 @@ guest_gone() {
 do_for_guest() {
 	local name=$1
 	if [ "$name" = client1 ]; then answer client1 "the first client runs the command: it stays on"; return; fi
-	if ! guests | grep -qx "$name"; then answer client1 "this run has no such guest"; return; fi
+	if ! grep -qx "$name" < <(guests); then answer client1 "this run has no such guest"; return; fi
 	case $2 in
 	off)
 		if [ -z "${guest_pids[$name]-}" ]; then answer client1 "it is off"; return; fi
