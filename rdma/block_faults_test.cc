@@ -120,6 +120,32 @@ TEST_F(BlockFaults, AConnectionThatFailsInASilenceMakesItNoLonger) {
   EXPECT_EQ(results_[1], -EHOSTDOWN);
 }
 
+// So does what the kernel's neighbour table finds out (cma_netevent_callback() in drivers/infiniband/core/cma.c).
+TEST_F(BlockFaults, AWayThatIsLostInASilenceMakesItNoLonger) {
+  Start();
+  Pass(1500);
+  fabric_.SetCut(kTargetHost, true);
+  Submit(1, BlockOp::kRead, 0, 4096, 0);
+  Pass(3000);
+  fabric_.LoseWay(kClientHost);
+  Pass(1900);
+  EXPECT_TRUE(results_.empty());
+  Pass(200);
+  EXPECT_EQ(results_[1], -EHOSTDOWN);
+  EXPECT_NE(states_.back().message().find("t3 (10.0.0.2:7471)"), std::string::npos) << states_.back().message();
+}
+
+TEST_F(BlockFaults, AWayThatIsLostAndFoundLosesNoCommand) {
+  Start();
+  backend_.Hold(true);
+  Submit(1, BlockOp::kRead, 0, 4096, 0);
+  Pass(100);
+  fabric_.LoseWay(kClientHost);
+  backend_.Hold(false);
+  Pass(2000);
+  EXPECT_EQ(results_[1], 4096);
+}
+
 TEST_F(BlockFaults, AConnectionThatThePeerClosesIsTheBeginningOfASilence) {
   Start();
   backend_.Hold(true);

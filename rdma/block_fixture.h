@@ -29,11 +29,12 @@ class BlockFixture : public ::testing::Test {
   static constexpr uint64_t kCapacity = 16 << 20;
   static constexpr size_t kPoolBytes = 8 << 20;
   static constexpr uint32_t kTarget = 3;
+  const std::string kClientHost = "10.0.0.1";
   const std::string kTargetHost = "10.0.0.2";
 
   BlockFixture() : pool_(kPoolBytes), key_(32, 0x11), backend_(kCapacity) {
     uuid_.fill(0x77);
-    client_verbs_ = fabric_.AddHost("10.0.0.1");
+    client_verbs_ = fabric_.AddHost(kClientHost);
     target_verbs_ = fabric_.AddHost(kTargetHost);
   }
 

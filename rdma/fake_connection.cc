@@ -124,6 +124,14 @@ void FakeConnection::Fail(WorkStatus first) {
   channel_->Push(MakeEvent(CmEvent::Type::kDisconnected, this, {}, 0));
 }
 
+void FakeConnection::LoseWay() {
+  CmEvent event;
+  event.connection = this;
+  event.error = EHOSTUNREACH;
+  event.what = "injected";
+  channel_->Push(std::move(event));
+}
+
 void FakeConnection::Complete(const SendWork& work, WorkStatus status, const char* detail) {
   if (status == WorkStatus::kSuccess && !work.signaled) return;
   if (status == WorkStatus::kSuccess) unretired_ = static_cast<uint32_t>(pending_.size());

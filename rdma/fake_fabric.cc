@@ -78,6 +78,12 @@ void FakeFabric::BreakAll(WorkStatus first) {
   }
 }
 
+void FakeFabric::LoseWay(const std::string& address) {
+  for (FakeConnection* connection : all_) {
+    if (connection->host()->address == address && connection->established()) connection->LoseWay();
+  }
+}
+
 size_t FakeFabric::connections() const {
   return static_cast<size_t>(std::ranges::count_if(all_, [](const auto* c) { return c->established(); })) / 2;
 }

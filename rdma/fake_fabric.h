@@ -41,6 +41,7 @@ class FakeFabric {
   void Release();                                                      // ... until here
   void SetCut(const std::string& address, bool cut);       // partition: nothing to or from it, no events either
   void BreakAll(WorkStatus first = WorkStatus::kFlushed);  // every connection; first: of the oldest work that waits
+  void LoseWay(const std::string& address);                // that host's neighbour entries fail: its connections do
 
   uint64_t works() const { return works_; }  // carried out so far
   size_t connections() const;                // established

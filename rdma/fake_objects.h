@@ -118,6 +118,7 @@ class FakeConnection final : public Connection {
   Status PostReceive(std::span<const ReceiveWork> work) override;
 
   void Sever(WorkStatus first = WorkStatus::kFlushed);  // both sides
+  void LoseWay();                                       // this side hears that there is no way to the other
   bool Pump();                                          // carries out what can be; true: something was
   bool established() const { return established_; }
   const FakeHost* host() const { return host_; }

@@ -161,10 +161,8 @@ uint64_t TargetLink::WorkId(bool receive, uint32_t value) const {
 void TargetLink::OnCompletion(const WorkCompletion& completion) {
   if (!connection_ || static_cast<uint16_t>(completion.id >> 32) != serial_) return;  // of an earlier connection
   if (completion.status != WorkStatus::kSuccess) {
-    // Flushed: the connection was closed. All else this host's NIC found out by itself, after a silence.
-    bool silent = state_ == State::kUp && completion.status != WorkStatus::kFlushed && unanswered();
-    Break(Error(EIO, "{}: {}", Name(), completion.detail));
-    if (silent) down_ms_ = std::max(heard_ms_, asked_ms_);
+    Status why = Error(EIO, "{}: {}", Name(), completion.detail);
+    completion.status == WorkStatus::kFlushed ? Break(why) : BreakUnheard(why);  // flushed: it was closed
     return;
   }
   Stir();

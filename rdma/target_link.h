@@ -7,7 +7,7 @@
 //      ^___________|____________|____________|_______|      (fenced: the end)
 //
 // A command is in exactly one place: waiting_, or a slot that is queued (to be sent again) or sent.
-// When a connection breaks its queue pair is destroyed before anything else happens: from then on the
+// When a connection breaks its queue pair is silenced before anything else happens: from then on the
 // target cannot touch the buffers any more, so commands may be sent elsewhere or completed.
 #pragma once
 
@@ -99,9 +99,10 @@ class TargetLink {
   Status RegisterBuffers(Device* device);
   Status PrepareQueues();
 
-  void Break(const Status& why);  // to kWaiting
-  void Fence(const Status& why);  // to kFenced
-  void GiveUp();                  // after detect_ms
+  void Break(const Status& why);         // to kWaiting
+  void BreakUnheard(const Status& why);  // the same, found out by this host itself
+  void Fence(const Status& why);         // to kFenced
+  void GiveUp();                         // after detect_ms
   void DropConnection();
   void CompleteAll(int error);
 

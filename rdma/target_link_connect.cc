@@ -78,7 +78,11 @@ void TargetLink::OnEvent(const CmEvent& event) {
       OnRejected(event);
       break;
     case CmEvent::Type::kFailed:
-      Break(Error(event.error, "{}: cannot connect: {}", Name(), event.what));
+      if (state_ == State::kUp) {  // this host has lost the way there, or the address has moved
+        BreakUnheard(Error(event.error, "{}: the connection is lost: {}", Name(), event.what));
+      } else {
+        Break(Error(event.error, "{}: cannot connect: {}", Name(), event.what));
+      }
       break;
     case CmEvent::Type::kDisconnected:
       Break(Error(ECONNRESET, "{}: the connection was closed", Name()));
@@ -293,6 +297,13 @@ void TargetLink::Break(const Status& why) {
   state_ = State::kWaiting;
   attempt_ms_ = host_->now_ms + backoff_ms_;
   backoff_ms_ = std::min(2 * backoff_ms_, kBackoffMaxMs);
+}
+
+// If the target owes an answer it is silent since it was asked, not since now.
+void TargetLink::BreakUnheard(const Status& why) {
+  bool silent = state_ == State::kUp && unanswered();
+  Break(why);
+  if (silent) down_ms_ = std::max(heard_ms_, asked_ms_);
 }
 
 void TargetLink::Fence(const Status& why) {
