@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "rdma/real_objects.h"
+#include "rdma/reaper.h"
 
 namespace weft::rdma {
 namespace {
@@ -45,14 +46,17 @@ class RealListener final : public Listener {
 class RealCmChannel final : public CmChannel {
  public:
   RealCmChannel(RealVerbsImpl* verbs, rdma_event_channel* channel) : verbs_(verbs), channel_(channel) {}
-  ~RealCmChannel() override { rdma_destroy_event_channel(channel_); }
+  ~RealCmChannel() override {
+    Reaper::Instance().Wait();
+    rdma_destroy_event_channel(channel_);
+  }
   Result<std::unique_ptr<Listener>> Listen(const std::string& host, uint16_t port, int backlog) override;
   Result<std::unique_ptr<Connection>> Resolve(const std::string& host, uint16_t port, int timeout_ms) override;
   bool NextEvent(CmEvent* event) override;
   int event_fd() const override { return channel_->fd; }
 
  private:
-  bool Translate(const rdma_cm_event& from, CmEvent* to);
+  bool Translate(const rdma_cm_event& from, RealConnection* connection, CmEvent* to);
   bool TranslateRequest(const rdma_cm_event& from, CmEvent* to);
 
   RealVerbsImpl* verbs_;
@@ -90,8 +94,10 @@ Result<std::unique_ptr<Connection>> RealCmChannel::Resolve(const std::string& ho
 bool RealCmChannel::NextEvent(CmEvent* event) {
   rdma_cm_event* raw;
   while (rdma_get_cm_event(channel_, &raw) == 0) {
-    // The event is acknowledged before anybody sees its translation: destroying an id waits for that.
+    // The event is acknowledged before anybody sees its translation: destroying an id waits for that. After it an
+    // id without a context may be gone.
     rdma_cm_event copy = *raw;
+    auto* connection = static_cast<RealConnection*>(copy.id->context);
     std::array<uint8_t, 256> data;
     if (copy.param.conn.private_data) {
       memcpy(data.data(), copy.param.conn.private_data, copy.param.conn.private_data_len);
@@ -100,13 +106,13 @@ bool RealCmChannel::NextEvent(CmEvent* event) {
       copy.param.conn.private_data_len = 0;
     }
     rdma_ack_cm_event(raw);
-    if (Translate(copy, event)) return true;
+    bool request = copy.event == RDMA_CM_EVENT_CONNECT_REQUEST;
+    if (request ? TranslateRequest(copy, event) : connection && Translate(copy, connection, event)) return true;
   }
   return false;
 }
 
-bool RealCmChannel::Translate(const rdma_cm_event& from, CmEvent* to) {
-  auto* connection = static_cast<RealConnection*>(from.id->context);
+bool RealCmChannel::Translate(const rdma_cm_event& from, RealConnection* connection, CmEvent* to) {
   *to = CmEvent{};
   to->connection = connection;
   auto fail = [&](int error, std::string what) {
@@ -116,8 +122,6 @@ bool RealCmChannel::Translate(const rdma_cm_event& from, CmEvent* to) {
     return true;
   };
   switch (from.event) {
-    case RDMA_CM_EVENT_CONNECT_REQUEST:
-      return TranslateRequest(from, to);
     case RDMA_CM_EVENT_ADDR_RESOLVED:
       if (Status s = connection->BindDevice(); !s.ok()) return fail(s.code(), s.message());
       if (rdma_resolve_route(connection->id(), kRouteTimeoutMs)) return fail(errno, "no route");
@@ -127,12 +131,12 @@ bool RealCmChannel::Translate(const rdma_cm_event& from, CmEvent* to) {
       return true;
     case RDMA_CM_EVENT_ESTABLISHED:
       to->type = CmEvent::Type::kEstablished;
-      if (connection) connection->set_established();
+      connection->set_established();
       break;
     case RDMA_CM_EVENT_REJECTED:
       // A peer that ends the connection before our last message of the handshake (RTU) has reached it can
       // only reject what it had accepted.
-      if (connection && connection->established()) {
+      if (connection->established()) {
         to->type = CmEvent::Type::kDisconnected;
         return true;
       }
@@ -141,9 +145,8 @@ bool RealCmChannel::Translate(const rdma_cm_event& from, CmEvent* to) {
       break;
     case RDMA_CM_EVENT_DISCONNECTED:
     case RDMA_CM_EVENT_DEVICE_REMOVAL:
-      // A listener's device going away comes here too, without a connection: nothing to tell.
       to->type = CmEvent::Type::kDisconnected;
-      return connection != nullptr;
+      return true;
     case RDMA_CM_EVENT_ADDR_ERROR:
     case RDMA_CM_EVENT_ROUTE_ERROR:
     case RDMA_CM_EVENT_UNREACHABLE:

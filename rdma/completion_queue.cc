@@ -5,6 +5,7 @@
 #include <cerrno>
 
 #include "rdma/real_objects.h"
+#include "rdma/reaper.h"
 
 namespace weft::rdma {
 namespace {
@@ -45,6 +46,7 @@ Result<std::unique_ptr<CompletionQueue>> RealCompletionQueue::Create(ibv_context
 }
 
 RealCompletionQueue::~RealCompletionQueue() {
+  Reaper::Instance().Wait();
   // ibv_destroy_cq waits until every event that was taken is acknowledged.
   if (unacknowledged_) ibv_ack_cq_events(cq_, unacknowledged_);
   ibv_destroy_cq(cq_);

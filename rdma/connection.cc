@@ -6,6 +6,7 @@
 #include <cerrno>
 
 #include "rdma/real_objects.h"
+#include "rdma/reaper.h"
 
 namespace weft::rdma {
 namespace {
@@ -54,10 +55,7 @@ RealConnection::RealConnection(RealVerbsImpl* verbs, rdma_cm_id* id) : verbs_(ve
   peer_ = FormatAddress(rdma_get_peer_addr(id_));
 }
 
-RealConnection::~RealConnection() {
-  if (id_->qp) rdma_destroy_qp(id_);
-  rdma_destroy_id(id_);
-}
+RealConnection::~RealConnection() { Reaper::Instance().Take(id_, id_->qp); }
 
 Status RealConnection::BindDevice() {
   peer_ = FormatAddress(rdma_get_peer_addr(id_));

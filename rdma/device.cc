@@ -2,6 +2,7 @@
 #include <cerrno>
 
 #include "rdma/real_objects.h"
+#include "rdma/reaper.h"
 
 namespace weft::rdma {
 namespace {
@@ -60,6 +61,11 @@ Result<std::unique_ptr<ReceiveQueue>> RealDevice::CreateReceiveQueue(uint32_t de
     return Status::Errno(errno, fmt::format("RDMA device {}: shared receive queue of {} entries", name_, depth));
   }
   return std::unique_ptr<ReceiveQueue>(std::make_unique<RealReceiveQueue>(srq));
+}
+
+RealReceiveQueue::~RealReceiveQueue() {
+  Reaper::Instance().Wait();
+  ibv_destroy_srq(srq_);
 }
 
 Status RealReceiveQueue::Post(std::span<const ReceiveWork> work) {

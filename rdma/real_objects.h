@@ -57,7 +57,7 @@ class RealCompletionQueue final : public CompletionQueue {
 class RealReceiveQueue final : public ReceiveQueue {
  public:
   explicit RealReceiveQueue(ibv_srq* srq) : srq_(srq) {}
-  ~RealReceiveQueue() override { ibv_destroy_srq(srq_); }
+  ~RealReceiveQueue() override;
   Status Post(std::span<const ReceiveWork> work) override;
   ibv_srq* srq() const { return srq_; }
 

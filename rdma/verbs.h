@@ -7,7 +7,8 @@
 // Ownership: devices belong to Verbs and live as long as it. Everything else belongs to the caller and
 // is destroyed in this order: connections, then queues and memory, then the CM channel.
 // Threads: Verbs and Device from any thread; each other object from one thread at a time.
-// Nothing here blocks, but for RegisterMemory (pins pages) and object creation (system calls).
+// Nothing here blocks, but for RegisterMemory (pins pages), object creation (system calls) and the end of what
+// connections have used, which waits for theirs (reaper.h).
 //
 // Only reliable connected queue pairs. Work requests of one queue pair complete in order.
 #pragma once
