@@ -95,7 +95,7 @@ bool RealCmChannel::NextEvent(CmEvent* event) {
   rdma_cm_event* raw;
   while (rdma_get_cm_event(channel_, &raw) == 0) {
     // The event is acknowledged before anybody sees its translation: destroying an id waits for that. After it an
-    // id without a context may be gone.
+    // id without a context may be gone; one that listens has none either.
     rdma_cm_event copy = *raw;
     auto* connection = static_cast<RealConnection*>(copy.id->context);
     std::array<uint8_t, 256> data;
@@ -178,6 +178,8 @@ bool RealCmChannel::TranslateRequest(const rdma_cm_event& from, CmEvent* to) {
 }  // namespace
 
 Result<std::unique_ptr<CmChannel>> RealVerbsImpl::CreateCmChannel() {
+  // Its thread is there before the first connection is lost: the memory that one takes might wait for this process.
+  Reaper::Instance();
   rdma_event_channel* channel = rdma_create_event_channel();
   if (!channel) {
     return Status::Errno(errno, "no RDMA connection manager (is rdma_ucm loaded and /dev/infiniband/rdma_cm there?)");
