@@ -37,7 +37,7 @@ $(KMOD): $(wildcard kmod/*.[ch] kmod/uapi/*.h) kmod/Kbuild kmod/Makefile kmod/. 
 unit: $(UNIT_TESTS)  ## run the unit tests
 	$(Q)tests/run-tests --unit $(TESTS)
 
-test: all  ## run unit tests, and scenarios in guests (TESTS="NAME..." picks some)
+test: all  ## run unit tests, and scenarios in guests (TESTS="NAME..." picks some; tests/run-tests tells more)
 	$(Q)tests/run-tests $(TESTS)
 
 demo: programs kmod test-tools  ## boot a cluster, mount it and watch files travel

@@ -16,6 +16,8 @@ degraded() { pool_says '.chunks_degraded > 0'; }
 target_is() { pool_says ".targets[] | select(.name == \"$1\") | .$2"; }
 up() { target_is "$1" up; }
 down() { target_is "$1" 'up | not'; }
+member() { pool_says ".targets | any(.name == \"$1\" and .state != \"spare\")"; }
+is_nvmeof() { cluster uri "$1" > /dev/null 2>&1; }
 task() { pool_says ".tasks | any(.kind == \"$1\")"; }
 
 # in_sync SECONDS: all copies are there and in sync within that time
