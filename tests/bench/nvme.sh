@@ -1,15 +1,29 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: MIT
 #
-# The peer "raw NVMe over RDMA": the kernel's nvmet exports a block device over this guest's soft-RoCE,
-# the kernel's nvme-rdma connects to it. Needs: die().
+# NVMe-oF without weftfs: the kernel's NVMe host connects to a namespace. For the peer "raw NVMe over RDMA" the kernel's
+# nvmet exports a block device over this guest's soft-RoCE. Needs: die().
 
 nvmet=/sys/kernel/config/nvmet
 nvme_nqn=nqn.2026-11.org.weftfs:bench
 
+# nvme_connect TRANSPORT NQN ADDRESS PORT: sets nvme_device, the multipath head of the subsystem's namespace
+nvme_connect() {
+	local nqn=$2 entry deadline=$((SECONDS + 30))
+	nvme connect -t "$1" -n "$nqn" -a "$3" -s "$4" >&2 || die "cannot connect to $nqn at $3:$4"
+	# the namespace is scanned by the kernel's own worker: udevadm would wait for it, a guest has none
+	while :; do
+		for entry in /sys/class/nvme-subsystem/*/nvme*n*; do
+			nvme_device=/dev/${entry##*/}
+			[ "$(cat "${entry%/*}/subsysnqn" 2> /dev/null)" != "$nqn" ] || [ ! -b "$nvme_device" ] || return 0
+		done
+		[ $SECONDS -lt $deadline ] || die "namespace of $nqn did not appear"
+	done
+}
+
 # nvme_start BACKING ADDRESS: sets nvme_device
 nvme_start() {
-	local backing=$1 address=$2 controller
+	local backing=$1 address=$2
 	modprobe -a configfs nvmet nvmet-rdma nvme-rdma || die "no NVMe over RDMA modules"
 	mountpoint -q /sys/kernel/config || mount -t configfs configfs /sys/kernel/config
 	mkdir -p "$nvmet/subsystems/$nvme_nqn/namespaces/1" "$nvmet/ports/1"
@@ -21,17 +35,7 @@ nvme_start() {
 	echo "$address" > "$nvmet/ports/1/addr_traddr"
 	echo 4420 > "$nvmet/ports/1/addr_trsvcid"
 	ln -s "$nvmet/subsystems/$nvme_nqn" "$nvmet/ports/1/subsystems/$nvme_nqn" || die "nvmet does not listen on $address:4420"
-	nvme connect -t rdma -n "$nvme_nqn" -a "$address" -s 4420 >&2 || die "cannot connect to nvmet at $address:4420"
-	for controller in /sys/class/nvme/nvme*; do
-		[ "$(cat "$controller/subsysnqn")" = "$nvme_nqn" ] || continue
-		nvme_controller=/dev/$(basename "$controller")
-	done
-	# the namespace is scanned by the kernel's own worker: udevadm would wait for it, a guest has none
-	local deadline=$((SECONDS + 30))
-	until nvme_device=$(compgen -G "${nvme_controller}n*" | head -n 1) && [ -b "$nvme_device" ]; do
-		[ $SECONDS -lt $deadline ] || die "namespace of $nvme_nqn did not appear"
-		nvme ns-rescan "$nvme_controller"
-	done
+	nvme_connect rdma "$nvme_nqn" "$address" 4420
 }
 
 nvme_stop() {
