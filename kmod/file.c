@@ -76,6 +76,17 @@ static ssize_t weft_file_read_iter(struct kiocb *iocb, struct iov_iter *to)
 	return generic_file_read_iter(iocb, to);
 }
 
+/*
+ * Times are noted in memory alone, which waits for nothing: a write that must not wait need not be put
+ * off for them, as kiocb_modified() does whenever the clock has ticked.
+ */
+static int note_modified(struct kiocb *iocb)
+{
+	if (IS_NOSEC(file_inode(iocb->ki_filp)))
+		return file_modified(iocb->ki_filp);
+	return kiocb_modified(iocb);
+}
+
 /* With i_rwsem held for writing. Returns the bytes to write, 0, or an errno. */
 static ssize_t write_checks(struct kiocb *iocb, struct iov_iter *from)
 {
@@ -99,7 +110,7 @@ static ssize_t write_checks(struct kiocb *iocb, struct iov_iter *from)
 				return error;
 		}
 	}
-	error = kiocb_modified(iocb);
+	error = note_modified(iocb);
 	return error ? error : count;
 }
 
@@ -155,7 +166,7 @@ static ssize_t write_checks_shared(struct kiocb *iocb, struct iov_iter *from)
 
 	if (count <= 0)
 		return count;
-	error = kiocb_modified(iocb);
+	error = note_modified(iocb);
 	return error ? error : count;
 }
 
