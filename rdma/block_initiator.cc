@@ -46,7 +46,7 @@ class BlockInitiatorImpl final : public BlockInitiator {
   size_t Poll(std::vector<BlockCompletion>* done) override;
   int event_fd() const override { return epoll_fd_; }
   bool ArmNotify() override;
-  void NotReadable() override { slept_ = false; }
+  void NotReadable() override { slept_ = may_have_events_ = false; }
   void OnTargetState(TargetStateCallback callback) override { callback_ = std::move(callback); }
 
  private:
@@ -80,6 +80,7 @@ class BlockInitiatorImpl final : public BlockInitiator {
   uint64_t due_ms_ = UINT64_MAX;  // when this thread was to look at the clock again
   bool connecting_ = false;       // a link is: its events matter at once
   bool slept_ = true;             // since the last Poll
+  bool may_have_events_ = true;   // of completion queues: they were not looked for in vain since they could come
 };
 
 BlockInitiatorImpl::~BlockInitiatorImpl() {
@@ -213,6 +214,7 @@ size_t BlockInitiatorImpl::HandleCompletions() {
       total += count;
     } while (count == batch.size());
   }
+  if (total > 0) may_have_events_ = true;
   return total;
 }
 
@@ -285,7 +287,8 @@ bool BlockInitiatorImpl::ArmNotify() {
   slept_ = armed_ = true;
   Kick();
   for (const auto& port : ports_.all()) {
-    if (port->armed && port->completions->TakeEvent()) port->armed = false;
+    // One that comes after the caller has looked makes event_fd readable, and the next sleep a short one.
+    if (port->armed && may_have_events_ && port->completions->TakeEvent()) port->armed = false;
     if (port->armed) continue;
     // What was sent retires with the next answer.
     if (!port->completions->Arm(CompletionQueue::Wake::kSolicited).ok()) return false;
@@ -296,6 +299,7 @@ bool BlockInitiatorImpl::ArmNotify() {
   if (deadline_ms <= clock_->NowMs()) return false;
   if (deadline_ms != UINT64_MAX) SetTimer(deadline_ms);
   due_ms_ = deadline_ms;
+  may_have_events_ = true;
   return true;
 }
 
