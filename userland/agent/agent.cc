@@ -75,7 +75,11 @@ Agent::Agent(std::unique_ptr<channel::Channel> channel, InitiatorMaker make_init
                health_, this),
       dispatcher_(channel_.get(), &session_, options.meta, health_, options.meta_connections) {
   for (size_t i = 0; i < channel_->queue_count(); ++i) {
-    QueueLoopOptions loop = {.spin = options.spin, .detect = options.detect, .create_initiator = {}, .on_path = {}};
+    QueueLoopOptions loop = {.spin = options.spin,
+                             .spin_for_devices = options.spin_for_devices,
+                             .detect = options.detect,
+                             .create_initiator = {},
+                             .on_path = {}};
     loop.create_initiator = [this, make_initiator](uint64_t session) {
       return make_initiator(channel_->pool(), session);
     };

@@ -27,6 +27,7 @@ struct AgentOptions {
   std::string zone;  // its failure domain; empty: none
   size_t meta_connections = 2;
   std::chrono::microseconds spin{0};
+  bool spin_for_devices = true;  // QueueLoopOptions
   std::chrono::milliseconds detect{5000};
   GatewayOptions gateway;  // of the NVMe-oF targets; cluster, meta and detect are those above
 };

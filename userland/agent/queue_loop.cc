@@ -105,13 +105,15 @@ void QueueLoop::Main() {
   Yielder yielder;
   spin.Worked(Clock::now());
   while (!Finished()) {
-    if (Turn()) {
-      spin.Worked(Clock::now());
+    bool worked = Turn();
+    Clock::time_point now = Clock::now();
+    if (worked) spin.Worked(now);
+    if (worked && Spins()) {
       if (in_flight_ == 0) yielder.Yield();  // what was waited for has come: to whoever did on this very CPU
       continue;
     }
-    Clock::time_point now = Clock::now();
-    if (spin.KeepLooking(now) || (in_flight_ > 0 && now - spin.last_work() < kSpinInFlight)) {
+    // Who does not spin goes to sleep at once: Sleep looks at everything itself.
+    if (Spins() && (spin.KeepLooking(now) || (in_flight_ > 0 && now - spin.last_work() < kSpinInFlight))) {
       yielder.Yield();  // on a machine with few CPUs the kernel's and the targets' work comes first
     } else {
       bool idle = in_flight_ == 0;
@@ -125,6 +127,9 @@ void QueueLoop::Main() {
   for (Task& task : tasks_) task.run();
   tasks_.clear();
 }
+
+// Block devices are served by threads of the kernel, which may need the processor that looking takes.
+bool QueueLoop::Spins() const { return options_.spin_for_devices || ports_.empty() || in_flight_ > at_ports_; }
 
 bool QueueLoop::Finished() const {
   if (!stopping_) return false;
@@ -170,6 +175,7 @@ bool QueueLoop::PollPorts() {
     Unwatch((*port)->event_fd());
     port = closing_.erase(port);
   }
+  at_ports_ -= count;
   return count > 0;
 }
 
@@ -258,6 +264,7 @@ void QueueLoop::SubmitBlock(const weft_sqe& sqe) {
   if (status.ok()) status = port ? port->Submit(command) : initiator_->Submit(sqe.target, command);
   if (status.ok()) {
     ++in_flight_;
+    if (port) ++at_ports_;
     kick_ = true;
     return;
   }

@@ -39,6 +39,7 @@ using InitiatorFactory = std::function<Result<std::unique_ptr<rdma::BlockInitiat
 
 struct QueueLoopOptions {
   std::chrono::microseconds spin{0};
+  bool spin_for_devices = true;            // also when only block devices have requests, or are there to have some
   std::chrono::milliseconds detect{5000};  // how long a request may wait for a target not yet in the map
   InitiatorFactory create_initiator;
   rdma::BlockInitiator::TargetStateCallback on_path;  // a path went up or down
@@ -80,6 +81,7 @@ class QueueLoop {
 
   void Main();
   bool Turn();  // one look at everything; true: something was done
+  bool Spins() const;
   void Sleep();
   void Watch(int fd, uint32_t events);
   void Unwatch(int fd);
@@ -116,6 +118,7 @@ class QueueLoop {
   std::map<uint32_t, std::unique_ptr<DevicePort>> ports_;  // by target
   std::vector<std::unique_ptr<DevicePort>> closing_;       // get nothing new
   size_t in_flight_ = 0;                                   // block requests that the initiator and the ports have
+  size_t at_ports_ = 0;                                    // of these: the ports
   std::vector<weft_sqe> sqes_;
   std::vector<rdma::BlockCompletion> done_;
   std::vector<weft_cqe> cqes_;

@@ -25,6 +25,7 @@ constexpr int64_t kConnectionsMax = 16;
 constexpr int64_t kNvmeQueuesMax = 1024;
 constexpr int64_t kNvmeTimeMaxS = 3600;
 constexpr uint32_t kCpusPerQueue = 4;
+constexpr uint32_t kSmallMachineCpus = 2;  // there a thread that looks for work keeps others from making it
 
 // The first line of the file.
 Status ReadSecret(const std::string& path, std::string* secret) {
@@ -106,6 +107,10 @@ uint32_t QueueCount(const Settings& settings) {
 std::chrono::microseconds SpinTime(const Settings& settings) {
   if (settings.spin_us >= 0) return std::chrono::microseconds(settings.spin_us);
   return kSpin;
+}
+
+bool SpinsForDevices(const Settings& settings) {
+  return settings.spin_us > 0 || std::thread::hardware_concurrency() > kSmallMachineCpus;
 }
 
 Result<nvmeof::HostSettings> NvmeHost(const Settings& settings) {

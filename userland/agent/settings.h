@@ -51,6 +51,8 @@ Status CheckSettings(const Settings& settings);
 // With queues 0 and spin_us -1 resolved for this host.
 uint32_t QueueCount(const Settings& settings);
 std::chrono::microseconds SpinTime(const Settings& settings);
+// Whether queue threads look for the answers of block devices, too: not on a small machine, unless spin_us says so.
+bool SpinsForDevices(const Settings& settings);
 // How this host connects to NVMe-oF storage nodes. Reads the key files: EINVAL: one is empty; or the errno of
 // reading it.
 Result<nvmeof::HostSettings> NvmeHost(const Settings& settings);

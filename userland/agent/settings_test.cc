@@ -47,6 +47,7 @@ TEST_F(SettingsTest, EveryKeyIsRead) {
   EXPECT_EQ(settings_.pool_bytes, 128u << 20);
   EXPECT_EQ(settings_.depth, 256);
   EXPECT_EQ(SpinTime(settings_).count(), 7);
+  EXPECT_TRUE(SpinsForDevices(settings_));
   EXPECT_EQ(settings_.detect_ms, 900);
   EXPECT_EQ(settings_.meta_connections, 4);
   EXPECT_TRUE(CheckSettings(settings_).ok());

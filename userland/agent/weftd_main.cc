@@ -119,6 +119,7 @@ Status Serve(const CommandLine& line, const Settings& settings, SignalWaiter* si
   options.zone = settings.zone;
   options.meta_connections = static_cast<size_t>(settings.meta_connections);
   options.spin = SpinTime(settings);
+  options.spin_for_devices = SpinsForDevices(settings);
   options.detect = std::chrono::milliseconds(settings.detect_ms);
   options.gateway.cluster_key = *key;
   options.gateway.rdma_address = settings.rdma_address;
