@@ -18,7 +18,7 @@ record() { echo "$1 $2 $3" >> "$results"; }
 # median ROW FIGURE: of what was recorded, "-" when nothing was
 median() {
 	awk -v row="$1" -v figure="$2" '$1 == row && $2 == figure { print $3 }' "$results" | sort -g |
-		awk '{ v[NR] = $1 } END { if (NR) print v[int((NR + 1) / 2)]; else print "-" }'
+		awk '{ v[NR] = $1 } END { if (NR) print (v[int((NR + 1) / 2)] + v[int(NR / 2) + 1]) / 2; else print "-" }'
 }
 
 # perftest TOOL ARGUMENT...: both ends of a perftest over rdma_cm in this guest; prints what the client says
