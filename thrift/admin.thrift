@@ -46,6 +46,8 @@ struct TargetInfo {
   18: optional meta.NvmeNamespace nvme  // of kind nvmeof
   19: list<NvmePath> paths              // of kind nvmeof: as the client with the live session sees them
   20: string data_path   // of kind nvmeof: "agent" or "direct", in force there; empty: no client attends to it
+  21: string fence       // of kind nvmeof: what keeps a client out whose session has ended: "reservation", "command" or
+                         // "lease" (it is waited for until it has stopped by itself)
 }
 
 struct SessionInfo {
@@ -55,6 +57,9 @@ struct SessionInfo {
   4: i64 renewed_ms      // since it was last renewed
   5: i64 granted_blocks
   6: i64 open_chunks     // that it may be writing to
+  7: bool ended          // for its client; others are not let in before it is kept away from NVMe-oF targets
+  8: i64 gone_in_ms      // ended: until then requests of it may take effect there
+  9: string fence_error  // ended: why the fence command has not kept it away; empty: it has not failed
 }
 
 // RESYNC: copies that missed writes. REBUILD: copies of which there are too few. DRAIN, REBALANCE: copies that
@@ -163,6 +168,7 @@ struct TargetReport {
   4: list<JobProgress> jobs
   5: list<NvmePath> paths   // of kind nvmeof
   6: string data_path       // of kind nvmeof: as in TargetInfo
+  7: bool reserved          // of kind nvmeof: a reservation keeps out who has not registered, ended sessions among them
 }
 
 struct TargetOrders {
@@ -241,8 +247,8 @@ service AdminService {
   PoolStatus poolStatus() throws (1: meta.ServiceError e)
   // Fields that are set are changed, under load.
   PoolStatus setPool(1: PoolSettings settings) throws (1: meta.ServiceError e)
-  // Ends a session whose client will not come back. ENOENT.
-  void evictSession(1: i64 session) throws (1: meta.ServiceError e)
+  // Ends a session whose client will not come back. host_is_off: at once; else SessionInfo.ended may come first. ENOENT.
+  void evictSession(1: i64 session, 2: bool host_is_off) throws (1: meta.ServiceError e)
 
   // A target that has registered becomes part of the pool. ENOENT, EEXIST: it is already.
   PoolStatus addTarget(1: string name) throws (1: meta.ServiceError e)

@@ -221,6 +221,7 @@ struct TargetAddress {
   11: i32 device_latency_us  // reported by the target: average of its device's requests since the last report
   12: i32 report_age_ms      // of these three, when this was sent; -1: never reported
   13: optional NvmeNamespace nvme  // of kind nvmeof
+  14: bool leased     // it cannot refuse a client whose session has ended: to be used within the lease alone
 }
 
 struct TargetMap {
@@ -234,6 +235,8 @@ struct OpenSessionArgs {
   3: binary client    // 16 bytes, random per client: opening again with the same id gives the same session,
                       // and makes the copies equal that an earlier mount of this client may have been writing to
   4: string host      // for people
+  5: string hostnqn   // what this host is to NVMe-oF storage nodes; empty: it does not use them
+  6: i32 nvme_drain_ms  // so long after its lease the last requests that it sent to NVMe-oF targets may take effect
 }
 
 struct Session {

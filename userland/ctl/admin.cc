@@ -55,8 +55,9 @@ class ThriftAdmin : public Admin {
   Result<idl::FsckReport> Fsck(const idl::FsckArgs& args) override {
     return Ask<idl::FsckReport>([&](auto& service, auto& reply) { service.fsck(reply, args); }, kFsckMs);
   }
-  Status EvictSession(int64_t session) override {
-    return WithHint(client_.Call([&](idl::AdminServiceClient& service) { service.evictSession(session); }));
+  Status EvictSession(int64_t session, bool host_is_off) override {
+    return WithHint(
+        client_.Call([&](idl::AdminServiceClient& service) { service.evictSession(session, host_is_off); }));
   }
 
  private:

@@ -23,7 +23,7 @@ class Admin {
   virtual Result<idl::PoolStatus> CreatePool(const idl::CreatePoolArgs& args) = 0;
   virtual Result<idl::PoolStatus> PoolStatus() = 0;
   virtual Result<idl::PoolStatus> SetPool(const idl::PoolSettings& settings) = 0;
-  virtual Status EvictSession(int64_t session) = 0;
+  virtual Status EvictSession(int64_t session, bool host_is_off) = 0;
   virtual Result<idl::PoolStatus> AddTarget(const std::string& name) = 0;
   virtual Result<idl::PoolStatus> AddNvmeTarget(const idl::RegisterTargetArgs& args) = 0;
   virtual Result<idl::PoolStatus> SetDataPath(const std::string& name, idl::DataPath::type path) = 0;

@@ -38,7 +38,8 @@ class FakeService : public idl::AdminServiceNull {
   void rebalance(idl::PoolStatus& reply, bool stop) override { reply.cluster = fmt::format("rebalance {}", stop); }
   void scrub(idl::PoolStatus& reply, bool stop) override { reply.cluster = fmt::format("scrub {}", stop); }
   void fsck(idl::FsckReport& reply, const idl::FsckArgs& params) override { reply.inodes = params.repair ? 2 : 1; }
-  void evictSession(int64_t session) override {
+  void evictSession(int64_t session, bool host_is_off) override {
+    EXPECT_TRUE(host_is_off);
     idl::ServiceError error;
     error.code = ENOENT;
     error.message = "no session " + std::to_string(session);
@@ -85,7 +86,7 @@ TEST_F(AdminTest, CallsReachTheService) {
   idl::FsckArgs fsck;
   fsck.repair = true;
   EXPECT_EQ(admin->Fsck(fsck)->inodes, 2);
-  Status evicted = admin->EvictSession(5);
+  Status evicted = admin->EvictSession(5, true);
   EXPECT_EQ(evicted.code(), ENOENT);
   EXPECT_EQ(evicted.message(), "no session 5") << "the service's own words, without a hint";
 }
@@ -93,7 +94,7 @@ TEST_F(AdminTest, CallsReachTheService) {
 TEST_F(AdminTest, AServerThatIsNotThereIsNamedWithAHint) {
   std::string address = server->address().ToString();
   server.reset();
-  for (const Status& status : {admin->PoolStatus().status(), admin->EvictSession(1)}) {
+  for (const Status& status : {admin->PoolStatus().status(), admin->EvictSession(1, true)}) {
     EXPECT_EQ(status.code(), ECONNREFUSED);
     EXPECT_THAT(status.message(), HasSubstr(address));
     EXPECT_THAT(status.message(), HasSubstr("is weft-meta running there?"));

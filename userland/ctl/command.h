@@ -16,6 +16,7 @@
 #include <nlohmann/json_fwd.hpp>
 
 #include "nvmeof/fabric.h"
+#include "nvmeof/reservation.h"
 #include "userland/agent/settings.h"
 #include "userland/balancer/bpf_host.h"
 #include "userland/balancer/choice.h"
@@ -50,6 +51,8 @@ struct World {
   std::function<Result<idl::FsckReport>(const std::string& data, bool repair)> fsck_offline =
       [](const std::string& data, bool repair) { return FsckOffline(data, repair); };
   std::function<std::unique_ptr<nvmeof::Fabric>()> make_fabric = nvmeof::MakeRealFabric;
+  std::function<Result<std::unique_ptr<nvmeof::ReservationPort>>(const nvmeof::Namespace& ns)> open_reservation =
+      nvmeof::OpenReservation;
   WaitClock clock{};
 };
 

@@ -29,6 +29,7 @@ struct FakeServer {
   idl::FsckReport fsck;
   idl::RegisterTargetArgs announced;
   int64_t evicted = 0;
+  bool host_is_off = false;
   std::vector<std::string> calls;       // of the other calls that change something
   std::function<void()> asked = [] {};  // with every PoolStatus
   std::function<bool()> unreachable = [] { return false; };
@@ -90,8 +91,9 @@ class FakeAdmin : public Admin {
     if (!server_->error.ok()) return server_->error;
     return server_->fsck;
   }
-  Status EvictSession(int64_t session) override {
+  Status EvictSession(int64_t session, bool host_is_off) override {
     server_->evicted = session;
+    server_->host_is_off = host_is_off;
     return server_->error;
   }
 

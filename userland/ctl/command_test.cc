@@ -107,8 +107,19 @@ TEST_F(CommandTest, ListsInJson) {
 }
 
 TEST_F(CommandTest, SessionEvict) {
-  EXPECT_EQ(RunJson({"session", "evict", "42"}), Json({{"evicted", 42}}));
+  EXPECT_EQ(RunJson({"session", "evict", "42"}), Json({{"evicted", 42}, {"gone", true}}));
   EXPECT_EQ(server.evicted, 42);
+  EXPECT_FALSE(server.host_is_off);
+  EXPECT_EQ(Run({"session", "evict", "--host-is-off", "43"}), 0);
+  EXPECT_TRUE(server.host_is_off);
+  idl::SessionInfo& session = server.pool.sessions.emplace_back();
+  session.id = 44;
+  session.ended = true;
+  session.gone_in_ms = 12'000;
+  session.fence_error = "exit status 3";
+  EXPECT_EQ(Run({"session", "evict", "44"}), 0);
+  EXPECT_THAT(out.str(), HasSubstr("session 44 is ended; others are let in when NVMe-oF targets can get nothing of it "
+                                   "any more, in 12.0 s at most (fence command: exit status 3)"));
   for (const char* bad : {"x", "4x", "0", "99999999999999999999"}) {
     EXPECT_EQ(Run({"session", "evict", bad}), 1);
     EXPECT_THAT(err.str(), HasSubstr(std::string("'") + bad + "' is not the id of a session"));

@@ -8,6 +8,7 @@
 #include <gmock/gmock.h>
 
 #include "nvmeof/fake_fabric.h"
+#include "nvmeof/fake_reservation.h"
 #include "userland/base/uuid.h"
 #include "userland/ctl/command_fixture.h"
 #include "userland/target/backing.h"
@@ -48,6 +49,9 @@ class NvmeCommandTest : public CommandTest {
   NvmeCommandTest() {
     std::filesystem::create_directories(root);
     world.make_fabric = [this] { return std::make_unique<LentFabric>(&fabric_); };
+    world.open_reservation = [this](const nvmeof::Namespace&) -> Result<std::unique_ptr<nvmeof::ReservationPort>> {
+      return reservations_.PortOf({});
+    };
     server.pool.formed = true;
     server.pool.cluster = "lab";
     server.pool.cluster_uuid = std::string(16, 'c');
@@ -70,6 +74,7 @@ class NvmeCommandTest : public CommandTest {
   const nvmeof::Endpoint first_{nvmeof::Transport::kRdma, "10.0.0.1", 4420};
   const nvmeof::Endpoint second_{nvmeof::Transport::kRdma, "10.0.1.1", 4420};
   nvmeof::FakeFabric fabric_;
+  nvmeof::FakeReservations reservations_;
 };
 
 TEST_F(NvmeCommandTest, ANamespaceIsAdded) {

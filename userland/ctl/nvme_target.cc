@@ -57,6 +57,8 @@ class Connection {
 Result<Namespace> Find(nvmeof::Fabric* fabric, const nvmeof::Uri& uri) {
   auto wanted = [&uri](const Namespace& ns) { return uri.nsid == 0 || ns.nsid == uri.nsid; };
   Result<Namespace> found = nvmeof::AwaitNamespace(fabric, uri.nqn, wanted);
+  if (!found.ok() && found.status().code() == ENODEV && uri.nsid != 0)
+    return Error(ENODEV, "{}; nsid={} is none of them, or not for this host", found.status().message(), uri.nsid);
   if (!found.ok() || uri.nsid != 0) return found;
   Result<std::vector<Namespace>> visible = fabric->Namespaces(uri.nqn);
   if (!visible.ok()) return visible.status();
@@ -80,6 +82,14 @@ Status Check(const Namespace& ns, uint64_t bytes_min) {
   return {};
 }
 
+// Who is kept out by a reservation cannot even read what is there.
+Status CheckReservation(const Namespace& ns, const NvmeTargetRequest& request, const ReservationOpener& open) {
+  auto port = open(ns);
+  if (!port.ok()) return port.status();
+  return nvmeof::CheckUnreserved(port->get(), fmt::format("namespace {} of {}", ns.nsid, ns.nqn),
+                                 *UuidFromBytes(request.cluster_uuid));
+}
+
 // What no chunk has used reads as zeroes, so that copies of what was never written are equal.
 Status ZeroData(const target::Backing& backing) {
   uint64_t from = backing.areas().data;
@@ -100,14 +110,20 @@ Status ZeroData(const target::Backing& backing) {
 }
 
 Result<std::unique_ptr<target::Backing>> Label(const Namespace& ns, const NvmeTargetRequest& request) {
-  target::BackingOptions options{
-      .path = ns.device, .force = request.force, .layout = target::Layout::kPlain, .command = kCommand};
+  target::BackingOptions options{.path = ns.device,
+                                 .force = request.force,
+                                 .layout = target::Layout::kPlain,
+                                 .command = kCommand,
+                                 .name = fmt::format("namespace {} of {}", ns.nsid, ns.nqn)};
   Result<std::unique_ptr<target::Backing>> backing = target::Backing::Open(options);
   if (!backing.ok()) return backing;
   Uuid cluster = (*backing)->cluster();
   if (!IsNil(cluster) && ToBytes(cluster) != request.cluster_uuid) {
-    return Error(EEXIST, "namespace {} of {} belongs to another cluster ({}): it cannot be in two pools", ns.nsid,
-                 ns.nqn, ToString(cluster));
+    return Error(
+        EEXIST,
+        "namespace {} of {} belongs to another cluster ({}): it cannot be in two pools; if that one is no more, "
+        "zero its first MiB on the storage node",
+        ns.nsid, ns.nqn, ToString(cluster));
   }
   if (IsNil(cluster)) {
     if (Status s = ZeroData(**backing); !s.ok()) return s;
@@ -133,12 +149,14 @@ Result<std::vector<nvmeof::Uri>> ParsePaths(const std::vector<std::string>& argu
 }
 
 Result<idl::RegisterTargetArgs> PrepareNvmeTarget(nvmeof::Fabric* fabric, const nvmeof::HostSettings& host,
-                                                  const NvmeTargetRequest& request) {
+                                                  const NvmeTargetRequest& request,
+                                                  const ReservationOpener& open_reservation) {
   Connection connection(fabric);
   if (Status s = connection.Open(request.uris, host); !s.ok()) return s;
   Result<Namespace> ns = Find(fabric, request.uris.front());
   if (!ns.ok()) return ns.status();
   if (Status s = Check(*ns, request.bytes_min); !s.ok()) return s;
+  if (Status s = CheckReservation(*ns, request, open_reservation); !s.ok()) return s;
   Result<std::unique_ptr<target::Backing>> backing = Label(*ns, request);
   if (!backing.ok()) return backing.status();
 

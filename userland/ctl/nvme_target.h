@@ -4,10 +4,13 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "nvmeof/fabric.h"
+#include "nvmeof/reservation.h"
 #include "thrift-gen/admin_types.h"
 #include "userland/base/status.h"
 
@@ -28,11 +31,14 @@ struct NvmeTargetRequest {
 // The URIs that `arguments` are. EINVAL: one is none, or they name different namespaces.
 Result<std::vector<nvmeof::Uri>> ParsePaths(const std::vector<std::string>& arguments);
 
+using ReservationOpener = std::function<Result<std::unique_ptr<nvmeof::ReservationPort>>(const nvmeof::Namespace& ns)>;
+
 // What the metadata server has to know. A namespace that is labelled for this cluster is taken as it is. Of a subsystem
 // that this host had no namespace of before, all paths are disconnected again. EEXIST: it holds something, or is of
-// another cluster. EINVAL: too small, blocks too large, read-only, not the only namespace. Or what connecting and
-// opening say.
+// another cluster. EBUSY: it is reserved by others. EINVAL: too small, blocks too large, read-only, not the only
+// namespace. Or what connecting and opening say.
 Result<idl::RegisterTargetArgs> PrepareNvmeTarget(nvmeof::Fabric* fabric, const nvmeof::HostSettings& host,
-                                                  const NvmeTargetRequest& request);
+                                                  const NvmeTargetRequest& request,
+                                                  const ReservationOpener& open_reservation);
 
 }  // namespace weft::ctl

@@ -12,6 +12,7 @@
 #include <gtest/gtest.h>
 
 #include "nvmeof/fake_fabric.h"
+#include "nvmeof/fake_reservation.h"
 #include "userland/base/uuid.h"
 #include "userland/target/backing.h"
 
@@ -25,6 +26,8 @@ using testing::HasSubstr;
 
 constexpr const char* kNqn = "nqn.2026-01.test:store";
 constexpr uint64_t kSize = 32 << 20;
+constexpr nvmeof::HostId kHost{1};
+constexpr nvmeof::HostId kOther{2};
 
 // Files stand in for namespaces' devices.
 class NvmeTargetTest : public testing::Test {
@@ -74,7 +77,12 @@ class NvmeTargetTest : public testing::Test {
     return backing.ok() ? *std::move(backing) : nullptr;
   }
 
-  Result<idl::RegisterTargetArgs> Prepare() { return PrepareNvmeTarget(&fabric_, {}, request_); }
+  Result<idl::RegisterTargetArgs> Prepare() {
+    return PrepareNvmeTarget(&fabric_, {}, request_,
+                             [this](const nvmeof::Namespace&) -> Result<std::unique_ptr<nvmeof::ReservationPort>> {
+                               return reservations_.PortOf(kHost);
+                             });
+  }
   void Refused(int code, const std::string& words) {
     Status s = Prepare().status();
     EXPECT_EQ(s.code(), code) << s.message();
@@ -86,6 +94,7 @@ class NvmeTargetTest : public testing::Test {
   const Endpoint first_{nvmeof::Transport::kRdma, "10.0.0.1", 4420};
   const Endpoint second_{nvmeof::Transport::kRdma, "10.0.1.1", 4420};
   FakeFabric fabric_;
+  nvmeof::FakeReservations reservations_;
   NvmeTargetRequest request_;
 };
 
@@ -279,6 +288,28 @@ TEST_F(NvmeTargetTest, PathsAreOfOneNamespace) {
     EXPECT_THAT(s.message(), HasSubstr(std::string(other) + " is no path to the same namespace"));
   }
   EXPECT_EQ(ParsePaths({"nvme+rdma://10.0.0.1/"}).status().code(), EINVAL);
+}
+
+TEST_F(NvmeTargetTest, ANamespaceThatOthersHaveReservedIsNotRead) {
+  AddNamespace(1);
+  reservations_.Put({kOther, 0xabcdef});
+  reservations_.Reserve(nvmeof::ReservationType::kWriteExclusive);
+  request_.force = true;
+  Refused(EBUSY, "namespace 1 of nqn.2026-01.test:store is used by others: key 0xabcdef");
+  Refused(EBUSY, "nvme resv-release");
+  EXPECT_EQ(Peek(1, 0), '\0') << "it was labelled";
+  reservations_.LosePower();
+  EXPECT_TRUE(Prepare().ok());
+}
+
+TEST_F(NvmeTargetTest, ANamespaceThatThisClusterHasReservedIsAddedWhereItIsMounted) {
+  AddNamespace(1);
+  uint64_t key = *nvmeof::ReservationKey(*UuidFromBytes(request_.cluster_uuid), 5);
+  reservations_.Put({kOther, key});
+  reservations_.Reserve(nvmeof::ReservationType::kExclusiveAccessAll);
+  Refused(EBUSY, "reserved by this cluster, for session 5");
+  reservations_.Put({kHost, key});
+  EXPECT_TRUE(Prepare().ok());
 }
 
 }  // namespace

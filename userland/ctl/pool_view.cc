@@ -39,6 +39,13 @@ std::string_view DataPathText(idl::DataPath::type path) {
   return path == idl::DataPath::AGENT ? "agent" : path == idl::DataPath::DIRECT ? "direct" : "auto";
 }
 
+std::string FenceText(const std::string& fence) {
+  if (fence == "reservation") return "reservation: it refuses clients whose session has ended";
+  if (fence == "command") return "command: it takes the host of an ended session out of the subsystem";
+  if (fence == "lease") return "lease: an ended session is waited for until nothing of it can arrive any more";
+  return fence;
+}
+
 // What is told of the NVMe-oF kind alone.
 void AddNvmeLines(const idl::TargetInfo& t, const std::function<void(std::string_view, const std::string&)>& line) {
   for (size_t i = 1; i < t.nvme.uris.size(); ++i) line("", t.nvme.uris[i]);
@@ -46,6 +53,7 @@ void AddNvmeLines(const idl::TargetInfo& t, const std::function<void(std::string
   line("data path",
        fmt::format("{}{}", DataPathText(t.nvme.data_path),
                    t.data_path.empty() ? ", no client attends to it" : fmt::format(", now {}", t.data_path)));
+  line("fence", FenceText(t.fence));
   for (const idl::NvmePath& path : t.paths) {
     line("path", fmt::format("{} at {}: {}{}", path.controller, path.endpoint, path.state,
                              path.ana_state.empty() ? "" : fmt::format(", {}", path.ana_state)));
@@ -66,6 +74,7 @@ Json NvmeJson(const idl::TargetInfo& t) {
           {"nguid", UuidText(t.nvme.nguid)},
           {"data_path", DataPathText(t.nvme.data_path)},
           {"data_path_now", t.data_path},
+          {"fence", t.fence},
           {"paths", paths}};
 }
 
@@ -148,6 +157,13 @@ std::string TargetsText(const std::vector<idl::TargetInfo>& targets) {
   return table.ToString();
 }
 
+std::string SessionEndText(const idl::SessionInfo& session) {
+  std::string text =
+      fmt::format("NVMe-oF targets can get nothing of it any more, in {} at most", FormatAge(session.gone_in_ms));
+  if (!session.fence_error.empty()) text += fmt::format(" (fence command: {})", session.fence_error);
+  return text;
+}
+
 std::string SessionsText(const std::vector<idl::SessionInfo>& sessions) {
   if (sessions.empty()) return "no client has the cluster mounted\n";
   Table table({{"SESSION", Table::kRight},
@@ -160,7 +176,11 @@ std::string SessionsText(const std::vector<idl::SessionInfo>& sessions) {
     table.Add({std::to_string(s.id), s.host, FormatAge(s.age_ms), FormatAge(s.renewed_ms), BlocksText(s.granted_blocks),
                std::to_string(s.open_chunks)});
   }
-  return table.ToString();
+  std::string text = table.ToString();
+  for (const idl::SessionInfo& s : sessions) {
+    if (s.ended) text += fmt::format("session {} has ended; others are let in when {}\n", s.id, SessionEndText(s));
+  }
+  return text;
 }
 
 std::string TargetText(const idl::TargetInfo& t) {
@@ -225,7 +245,10 @@ Json SessionsJson(const std::vector<idl::SessionInfo>& sessions) {
                     {"age_ms", s.age_ms},
                     {"renewed_ms", s.renewed_ms},
                     {"granted_blocks", s.granted_blocks},
-                    {"open_chunks", s.open_chunks}});
+                    {"open_chunks", s.open_chunks},
+                    {"ended", s.ended},
+                    {"gone_in_ms", s.gone_in_ms},
+                    {"fence_error", s.fence_error}});
   }
   return list;
 }

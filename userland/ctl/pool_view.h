@@ -19,6 +19,8 @@ std::string TargetStateText(const idl::TargetInfo& target);
 std::string PoolText(const idl::PoolStatus& pool);
 std::string TargetsText(const std::vector<idl::TargetInfo>& targets);
 std::string TargetText(const idl::TargetInfo& target);
+// Of one that has ended for its client: when others are let in.
+std::string SessionEndText(const idl::SessionInfo& session);
 std::string SessionsText(const std::vector<idl::SessionInfo>& sessions);
 
 nlohmann::ordered_json PoolJson(const idl::PoolStatus& pool);

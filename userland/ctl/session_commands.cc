@@ -29,14 +29,25 @@ Status EvictSession(const Context& context, const po::variables_map& vm) {
   if (error != std::errc() || end != text.data() + text.size() || id <= 0) {
     return Error(EINVAL, "'{}' is not the id of a session; `weftctl session list` shows them", text);
   }
-  if (Status s = context.admin()->EvictSession(id); !s.ok()) return s;
-  context.Print(fmt::format("session {} is ended\n", id), {{"evicted", id}});
+  if (Status s = context.admin()->EvictSession(id, vm["host-is-off"].as<bool>()); !s.ok()) return s;
+  Result<idl::PoolStatus> pool = context.admin()->PoolStatus();
+  if (!pool.ok()) return pool.status();
+  std::string more;
+  for (const idl::SessionInfo& session : pool->sessions) {
+    if (session.id == id) more = "; others are let in when " + SessionEndText(session);
+  }
+  context.Print(fmt::format("session {} is ended{}\n", id, more), {{"evicted", id}, {"gone", more.empty()}});
   return {};
+}
+
+void EvictOptions(po::options_description_easy_init options) {
+  options("host-is-off", po::bool_switch(),
+          "its host has no power: do not wait until NVMe-oF targets can get nothing of it any more");
 }
 
 constexpr std::array kCommands = {
     Command{"session list", "", "the clients that have the cluster mounted", nullptr, ListSessions},
-    Command{"session evict", "ID", "end the session of a client that will not come back", nullptr, EvictSession},
+    Command{"session evict", "ID", "end the session of a client that will not come back", EvictOptions, EvictSession},
 };
 
 }  // namespace

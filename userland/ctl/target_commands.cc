@@ -100,7 +100,8 @@ Status AddNvme(const Context& context, const po::variables_map& vm) {
   request.cluster = pool->cluster;
   request.cluster_uuid = pool->cluster_uuid;
   request.bytes_min = static_cast<uint64_t>(pool->chunk_bytes);
-  Result<idl::RegisterTargetArgs> args = PrepareNvmeTarget(context.world.make_fabric().get(), *host, request);
+  Result<idl::RegisterTargetArgs> args =
+      PrepareNvmeTarget(context.world.make_fabric().get(), *host, request, context.world.open_reservation);
   if (!args.ok()) return args.status();
   KeepUnsaid(vm, *pool, &*args);
   Result<idl::TargetInfo> target = Find(admin->AddNvmeTarget(*args), args->name);

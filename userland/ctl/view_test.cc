@@ -149,6 +149,7 @@ idl::TargetInfo NvmeTarget() {
   t.paths[1].controller = "nvme4";
   t.paths[1].endpoint = "rdma 10.0.1.1:4420";
   t.paths[1].state = "connecting";
+  t.fence = "lease";
   return t;
 }
 
@@ -159,6 +160,8 @@ TEST(PoolViewTest, AnNvmeTarget) {
                                        "namespace         7 (uuid 11111111-1111-1111-1111-111111111111, nguid "
                                        "22222222-2222-2222-2222-222222222222)\n"
                                        "data path         direct, now agent\n"
+                                       "fence             lease: an ended session is waited for until nothing of it "
+                                       "can arrive any more\n"
                                        "path              nvme3 at rdma 10.0.0.1:4420: live, optimized\n"
                                        "path              nvme4 at rdma 10.0.1.1:4420: connecting\n"
                                        "state             up\n"));
@@ -172,6 +175,7 @@ TEST(PoolViewTest, AnNvmeTarget) {
   EXPECT_EQ(json["nvme"]["nguid"], "22222222-2222-2222-2222-222222222222");
   EXPECT_EQ(json["nvme"]["data_path"], "direct");
   EXPECT_EQ(json["nvme"]["data_path_now"], "agent");
+  EXPECT_EQ(json["nvme"]["fence"], "lease");
   EXPECT_EQ(json["nvme"]["paths"][1]["controller"], "nvme4");
   EXPECT_EQ(json["nvme"]["paths"][1]["state"], "connecting");
   nlohmann::ordered_json other = TargetJson(TwoTargets().targets[1]);
@@ -188,7 +192,7 @@ TEST(PoolViewTest, AnNvmeTargetThatNoClientHasAttendedTo) {
   t.data_path = "";
   t.heartbeat_age_ms = -1;
   std::string text = TargetText(t);
-  EXPECT_THAT(text, HasSubstr("data path         auto, no client attends to it\nstate             down\n"));
+  EXPECT_THAT(text, HasSubstr("data path         auto, no client attends to it\nfence             lease: "));
   EXPECT_THAT(text, HasSubstr("last heartbeat    never\n"));
   EXPECT_THAT(TargetsText({t}), testing::EndsWith("12.5%          -\n"));
   nlohmann::ordered_json json = TargetJson(t);

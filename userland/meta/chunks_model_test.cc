@@ -185,7 +185,7 @@ class ChunksSimulation {
   }
 
   void Evict() {
-    while (!Try([&](StateMachine& m) { EXPECT_TRUE(m.EvictSession(server_.session()).ok()); })) {
+    while (!Try([&](StateMachine& m) { EXPECT_TRUE(m.EvictSession(server_.session(), false).ok()); })) {
     }
     OpenSession();
   }

@@ -49,7 +49,7 @@ class ChunksTest : public ::testing::Test {
     return *events;
   }
   void Evict() {
-    EXPECT_TRUE(server_.Run([&](StateMachine& m) { return m.EvictSession(server_.session()); }).ok());
+    EXPECT_TRUE(server_.Run([&](StateMachine& m) { return m.EvictSession(server_.session(), false); }).ok());
   }
 
   TestServer server_;

@@ -121,6 +121,11 @@ bool Engine::AwaitEvents(int64_t seen, int wait_ms) {
   return !events_stopped_;
 }
 
+bool Engine::AwaitStop(std::chrono::milliseconds wait) {
+  std::unique_lock lock(events_mutex_);
+  return events_changed_.wait_for(lock, wait, [&] { return events_stopped_; });
+}
+
 bool Engine::events_stopped() const {
   std::lock_guard lock(events_mutex_);
   return events_stopped_;

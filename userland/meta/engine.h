@@ -6,6 +6,7 @@
 // told, and nothing is executed any more until the server has been started again.
 #pragma once
 
+#include <chrono>
 #include <condition_variable>
 #include <functional>
 #include <memory>
@@ -49,6 +50,8 @@ class Engine {
   int64_t events_version() const;
   // Waits until it differs from `seen`, wait_ms have passed or StopEvents was called (false).
   bool AwaitEvents(int64_t seen, int wait_ms);
+  // Waits for StopEvents alone; true: it was called.
+  bool AwaitStop(std::chrono::milliseconds wait);
   // StopEvents was called: whoever works for long should end.
   bool events_stopped() const;
   // Ends all AwaitEvents, now and later: for shutting down.

@@ -211,7 +211,7 @@ TEST_F(EngineTest, LongPollEndsWithTheSession) {
   MetaClient meta(server_->address(), kMetaService);
   auto poll = std::async(std::launch::async, [&] { return NextEvents(&meta, 10'000); });
   RpcClient<idl::AdminServiceClient> admin(server_->address(), kAdminService);
-  ASSERT_TRUE(admin.Call([&](idl::AdminServiceClient& service) { service.evictSession(session_.id); }).ok());
+  ASSERT_TRUE(admin.Call([&](idl::AdminServiceClient& service) { service.evictSession(session_.id, false); }).ok());
   EXPECT_EQ(poll.get().status().code(), ESTALE);
   EXPECT_EQ(Execute(&meta, {}).status().code(), ESTALE);
 }

@@ -12,7 +12,7 @@ namespace {
 
 // Tables that a server keeps in its memory too: behind its back they must not change.
 constexpr std::string_view kMirrored = "XKTNLGFWRBVZP";
-constexpr std::string_view kTables = "SPXIDCEKTNLOGFWRBVZ";
+constexpr std::string_view kTables = "SPXIDCEKTNLOGFWRBVZY";
 
 std::string Hex(std::string_view bytes) {
   std::string hex;

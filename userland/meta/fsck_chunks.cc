@@ -35,6 +35,7 @@ class ChunkCheck {
     scan_.Scan("Z", [](std::string_view key, std::string_view value) {
       return key.size() == 1 + Uuid().size() && value.empty();
     });
+    scan_.Scan("Y", [](std::string_view key, std::string_view value) { return key.size() > 1 && value.empty(); });
     for (uint64_t index : lost_) lost_data_.push_back({index * chunk_blocks_, chunk_blocks_});
     FsckNameLostData(&scan_, chunk_blocks_, std::move(lost_data_));
   }

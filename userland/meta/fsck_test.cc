@@ -616,7 +616,7 @@ TEST_F(FsckOnlineTest, NamesAndLeaksAreRepairedWhileTheServerRuns) {
   for (const idl::FsckProblem& p : repaired.problems) EXPECT_TRUE(p.repaired) << p.message;
   EXPECT_EQ(Messages(Run(false)), "");
   // The server's mirrors know of it: what it does next is right.
-  EXPECT_EQ(engine->Run([&](StateMachine& m) { return m.EvictSession(server.session()); }).code(), 0);
+  EXPECT_EQ(engine->Run([&](StateMachine& m) { return m.EvictSession(server.session(), false); }).code(), 0);
   EXPECT_EQ(Messages(Run(false)), "");
   engine->Stop();
   EXPECT_EQ(Messages(Check()), "");
@@ -662,7 +662,7 @@ TEST_F(FsckOnlineTest, ASnapshotDoesNotMove) {
   Start();
   auto snapshot = engine->Run([](StateMachine& m) { return m.Snapshot(); });
   ASSERT_TRUE(snapshot.ok());
-  ASSERT_TRUE(engine->Run([&](StateMachine& m) { return m.EvictSession(server.session()); }).ok());
+  ASSERT_TRUE(engine->Run([&](StateMachine& m) { return m.EvictSession(server.session(), false); }).ok());
   std::string value;
   bool found = false;
   EXPECT_TRUE((*snapshot)->Get(key::Session(server.session()), &value, &found).ok());

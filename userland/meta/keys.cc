@@ -30,6 +30,7 @@ std::string OpenChunk(uint64_t session, uint64_t chunk) { return Make('W', sessi
 std::string Releasing(uint32_t target, uint64_t offset) { return Writer().U8('R').U32(target).U64(offset).Take(); }
 std::string Damage(uint64_t chunk, uint32_t target) { return Writer().U8('B').U64(chunk).U32(target).Take(); }
 std::string Scrub() { return Make('V'); }
+std::string KeptOut(std::string_view hostnqn) { return Writer().U8('Y').Raw(hostnqn).Take(); }
 std::string Removed(std::string_view uuid) { return Writer().U8('Z').Raw(uuid).Take(); }
 
 bool Parse(std::string_view key, uint64_t* a) {

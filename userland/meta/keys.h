@@ -5,7 +5,7 @@
 //
 //   key        := superblock | pool | counters | inode | dirent | cookie | extent | chunk | target
 //               | session | slot | orphan | grant | free | open | releasing | damage | scrub
-//               | removed
+//               | removed | kept_out
 //   superblock := 'S'                          format version, cluster name and UUID
 //   pool       := 'P'                          geometry; absent: no pool has been formed
 //   counters   := 'X'                          next inode, next session, map's version, ...
@@ -26,6 +26,7 @@
 //   damage     := 'B' chunk:u64 target:u32     blocks of a copy that failed their checksum
 //   scrub      := 'V'                          how far the background scrub is
 //   removed    := 'Z' uuid[16]                 target that was given up for lost
+//   kept_out   := 'Y' hostnqn                  host that the fence command keeps away from NVMe-oF targets
 //
 // Values are described in records.h.
 #pragma once
@@ -55,6 +56,7 @@ std::string Releasing(uint32_t target, uint64_t offset);
 std::string Damage(uint64_t chunk, uint32_t target);
 std::string Scrub();
 std::string Removed(std::string_view uuid);
+std::string KeptOut(std::string_view hostnqn);
 
 // The numbers behind the first byte of a key that has `count` of them; false: it is malformed.
 bool Parse(std::string_view key, uint64_t* a);

@@ -116,6 +116,7 @@ void StateMachine::DescribeTargets(std::vector<idl::TargetInfo>* out) const {
     info.device_latency_us = target.device_latency_us;
     info.joined = target.id != 0 && target.joined;
     if (target.record.nvme) info.__set_nvme(ToIdl(*target.record.nvme));
+    info.fence = FenceOf(target);
     if (target.up) {
       info.paths = target.paths;
       info.data_path = target.data_path;
@@ -134,6 +135,9 @@ void StateMachine::DescribeSessions(std::vector<idl::SessionInfo>* out) const {
     info.renewed_ms = now_.mono_ms - session.renewed_ms;
     info.granted_blocks = static_cast<int64_t>(space_.granted_blocks(id));
     info.open_chunks = static_cast<int64_t>(open_chunks_.of(id).size());
+    info.ended = session.record.ended;
+    if (info.ended) info.gone_in_ms = std::max<int64_t>(session.gone_at_ms - now_.mono_ms, 0);
+    info.fence_error = session.fence_error;
   }
 }
 

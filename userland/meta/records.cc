@@ -255,12 +255,17 @@ bool TargetRecord::Decode(std::string_view bytes, TargetRecord* out) {
   return in.Finish();
 }
 
-std::string SessionRecord::Encode() const { return Writer().Raw(View(client)).I64(opened_ns).String(host).Take(); }
+std::string SessionRecord::Encode() const {
+  return Writer().Raw(View(client)).I64(opened_ns).String(host).String(hostnqn).U64(drain_ms).U8(ended).Take();
+}
 bool SessionRecord::Decode(std::string_view bytes, SessionRecord* out) {
   Reader in(bytes);
   out->client = ReadUuid(in);
   out->opened_ns = in.I64();
   out->host = in.String();
+  out->hostnqn = in.String();
+  out->drain_ms = in.U64();
+  out->ended = in.U8();
   return in.Finish();
 }
 

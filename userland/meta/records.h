@@ -223,6 +223,9 @@ struct SessionRecord {
   Uuid client{};
   int64_t opened_ns = 0;
   std::string host;
+  std::string hostnqn;    // empty: it uses no NVMe-oF targets
+  uint64_t drain_ms = 0;  // so long after its lease the last requests that it sent to them may take effect
+  bool ended = false;     // for its client; what it had is kept until it is kept away from those targets
   std::string Encode() const;
   static bool Decode(std::string_view bytes, SessionRecord* out);
 };

@@ -16,7 +16,10 @@
 namespace weft {
 namespace {
 
+using Clock = std::chrono::steady_clock;
+
 constexpr int32_t kJobsWaitMsMax = 60'000;
+constexpr std::chrono::seconds kFenceWait{10};  // less than callers wait for an answer
 
 // Heartbeats, jobs and their results have a connection each; what is left is the clients'.
 constexpr int kConnectionsPerTarget = 3;
@@ -41,7 +44,17 @@ class MetaService final : public idl::MetaServiceIf {
   MetaService(Engine* engine, int lease_ms) : engine_(engine), lease_ms_(lease_ms) {}
 
   void openSession(idl::Session& reply, const idl::OpenSessionArgs& params) override {
-    auto session = engine_->Run([&](StateMachine& m) { return m.OpenSession(params); });
+    auto open = [&](StateMachine& m) { return m.OpenSession(params); };
+    Clock::time_point end = Clock::now() + kFenceWait;
+    int64_t seen = engine_->events_version();
+    auto session = engine_->Run(open);
+    while (!session.ok() && session.status().code() == EAGAIN && Clock::now() < end) {
+      auto left = std::chrono::ceil<std::chrono::milliseconds>(end - Clock::now()).count();
+      if (!engine_->AwaitEvents(seen, static_cast<int>(left))) break;
+      seen = engine_->events_version();
+      session = engine_->Run(open);
+    }
+    if (!session.ok() && session.status().code() == EAGAIN) session = Error(EBUSY, "{}", session.status().message());
     if (!session.ok()) LogWarning("session refused: {}", session.status().message());
     reply = ValueOrThrow(std::move(session));
   }
@@ -132,8 +145,8 @@ class AdminService final : public idl::AdminServiceIf {
     reply = ValueOrThrow(fsck_.Run(params.repair));
   }
 
-  void evictSession(int64_t session) override {
-    ThrowUnlessOk(engine_->Run([&](StateMachine& m) { return m.EvictSession(session); }));
+  void evictSession(int64_t session, bool host_is_off) override {
+    ThrowUnlessOk(engine_->Run([&](StateMachine& m) { return m.EvictSession(session, host_is_off); }));
   }
 
  private:
@@ -158,7 +171,6 @@ class TargetService final : public idl::TargetServiceIf {
 
   void nextJobs(idl::Jobs& reply, const std::string& uuid, int64_t instance, int64_t version,
                 int32_t wait_ms) override {
-    using Clock = std::chrono::steady_clock;
     Clock::time_point end = Clock::now() + std::chrono::milliseconds(std::clamp(wait_ms, 0, kJobsWaitMsMax));
     for (;;) {
       int64_t seen = engine_->events_version();

@@ -32,6 +32,9 @@ Result<idl::Session> StateMachine::OpenSession(const idl::OpenSessionArgs& args)
   if (!chunks_.formed()) {
     return Error(ENODEV, "cluster '{}' has no pool yet; form one with `weftctl pool create`", options_.cluster);
   }
+  uint64_t known = sessions_.FindClient(*client);
+  // Its client mounts again, so it has nothing under way, and no other host is concerned.
+  if (known != 0 && sessions_.Find(known)->record.ended) EndSession(known, false, sessions_.Find(known)->why);
   if (uint64_t id = sessions_.FindClient(*client); id != 0) {
     sessions_.Find(id)->renewed_ms = now_.mono_ms;
     // A client that mounts has nothing open: what it has here is of a mount that was forced away.
@@ -42,6 +45,7 @@ Result<idl::Session> StateMachine::OpenSession(const idl::OpenSessionArgs& args)
   }
   std::vector<uint64_t> late;
   for (const auto& [id, other] : sessions_.all()) {
+    if (other.record.ended) return Retiring(id);
     int64_t silent_ms = now_.mono_ms - other.renewed_ms;
     if (silent_ms < options_.lease_ms) {
       return Error(
@@ -52,9 +56,19 @@ Result<idl::Session> StateMachine::OpenSession(const idl::OpenSessionArgs& args)
     }
     late.push_back(id);
   }
-  for (uint64_t id : late) EndSession(id, false, "its lease had run out when another client came");
+  for (uint64_t id : late) Retire(id, "its lease had run out when another client came");
+  for (uint64_t id : late) {
+    if (sessions_.Find(id)) return Retiring(id);
+  }
+  if (Status status = LetIn(args.hostnqn); !status.ok()) return status;
   uint64_t id = counters_.next_session++;
-  sessions_.Add(id, {*client, now_.wall_ns, args.host.substr(0, kHostBytesMax)}, now_.mono_ms);
+  sessions_.Add(id,
+                {.client = *client,
+                 .opened_ns = now_.wall_ns,
+                 .host = args.host.substr(0, kHostBytesMax),
+                 .hostnqn = args.hostnqn.substr(0, kHostBytesMax),
+                 .drain_ms = static_cast<uint64_t>(std::max(args.nvme_drain_ms, 0))},
+                now_.mono_ms);
   sessions_.Find(id)->settled = chunks_.map_version();  // it goes by no map yet
   LogInfo("session {} of host '{}' opened", id, args.host.substr(0, kHostBytesMax));
   return Describe(id);
@@ -83,7 +97,7 @@ uint32_t StateMachine::SettledVersion() const {
 
 Status StateMachine::CheckSession(uint64_t id) {
   ClientSession* session = sessions_.Find(id);
-  if (session == nullptr) {
+  if (session == nullptr || session->record.ended) {
     return Error(ESTALE, "session {} has ended; unmount and mount again", id);
   }
   session->renewed_ms = now_.mono_ms;
@@ -145,11 +159,21 @@ void StateMachine::EndSession(uint64_t id, bool clean, std::string_view why) {
   ++ended_sessions_;
 }
 
-Status StateMachine::EvictSession(uint64_t id) {
+Status StateMachine::EvictSession(uint64_t id, bool host_is_off) {
   if (sessions_.Find(id) == nullptr)
     return Error(ENOENT, "there is no session {}; `weftctl session list` shows them", id);
-  EndSession(id, false, "evicted by an operator");
+  if (host_is_off) {
+    EndSession(id, false, "evicted by an operator, who says that its host is off");
+  } else {
+    Retire(id, "evicted by an operator");
+  }
   return {};
+}
+
+// A client that closes has nothing under way. One that had ended before may have left copies unequal.
+void StateMachine::CloseSession(uint64_t id) {
+  ClientSession* session = sessions_.Find(id);
+  if (session != nullptr) EndSession(id, !session->record.ended, "closed");
 }
 
 Result<idl::Events> StateMachine::NextEvents(uint64_t session, int64_t targets_version, int64_t chunks_version) {

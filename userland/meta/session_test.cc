@@ -107,9 +107,9 @@ TEST_F(SessionTest, CloseFreesGrantsAndOrphans) {
 
 TEST_F(SessionTest, EvictEndsASession) {
   int64_t before = server_.machine().events_version();
-  EXPECT_TRUE(server_.Run([&](StateMachine& m) { return m.EvictSession(server_.session()); }).ok());
+  EXPECT_TRUE(server_.Run([&](StateMachine& m) { return m.EvictSession(server_.session(), false); }).ok());
   EXPECT_GT(server_.machine().events_version(), before) << "its long poll must wake";
-  EXPECT_EQ(server_.Run([&](StateMachine& m) { return m.EvictSession(server_.session()); }).code(), ENOENT);
+  EXPECT_EQ(server_.Run([&](StateMachine& m) { return m.EvictSession(server_.session(), false); }).code(), ENOENT);
   EXPECT_TRUE(server_.OpenSession("c2").ok());
 }
 

@@ -71,6 +71,8 @@ void Sessions::Add(uint64_t id, SessionRecord record, int64_t now_ms) {
   session.renewed_ms = now_ms;
 }
 
+void Sessions::PutRecord(uint64_t id) { tables_->tx().Put(key::Session(id), Find(id)->record.Encode()); }
+
 void Sessions::Remove(uint64_t id) {
   ClientSession* session = Find(id);
   if (session == nullptr) return;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "userland/meta/settings.h"
 
+#include <unistd.h>
+
 #include <cerrno>
 #include <iostream>
 
@@ -34,6 +36,7 @@ Status ReadFile(const po::variables_map& vm, MetaSettings* s, std::string* liste
   config->Read("session.lease_ms", &lease_ms, kLeaseMsMin, kLeaseMsMax);
   config->Read("targets.heartbeat_ms", &heartbeat_ms, kHeartbeatMsMin, kHeartbeatMsMax);
   config->Read("targets.down_ms", &down_ms, kHeartbeatMsMin, kHeartbeatMsMax * 10);
+  config->Read("nvmeof.fence_command", &file.fence_command);
   config->ReadBytes("store.cache", &s->rocks.cache_bytes, kStoreBytesMin, kStoreBytesMax);
   config->ReadBytes("store.write_buffer", &s->rocks.write_buffer_bytes, kStoreBytesMin, kStoreBytesMax);
   if (Status status = config->Finish(); !status.ok()) return status;
@@ -41,6 +44,7 @@ Status ReadFile(const po::variables_map& vm, MetaSettings* s, std::string* liste
   if (!Given(vm, "log-level")) s->common.log_level = file.common.log_level;
   if (!Given(vm, "data")) s->data = file.data;
   if (!Given(vm, "listen")) *listen = file_listen;
+  if (!Given(vm, "fence-command")) s->fence_command = file.fence_command;
   if (!Given(vm, "lease-ms")) s->meta.lease_ms = static_cast<int>(lease_ms);
   s->meta.targets.heartbeat_ms = static_cast<int>(heartbeat_ms);
   s->meta.targets.down_ms = static_cast<int>(down_ms);
@@ -63,6 +67,11 @@ Status Check(const std::string& listen, MetaSettings* s) {
                  s->meta.targets.heartbeat_ms);
   }
   s->meta.cluster = s->common.cluster;
+  s->meta.fence_command = !s->fence_command.empty();
+  if (s->meta.fence_command && s->fence_command.front() != '/')
+    return Error(EINVAL, "--fence-command '{}': give the program's whole path", s->fence_command);
+  if (s->meta.fence_command && access(s->fence_command.c_str(), X_OK) != 0)
+    return Status::Errno(errno, fmt::format("--fence-command {}", s->fence_command));
   return {};
 }
 
@@ -74,7 +83,8 @@ std::optional<int> ReadMetaSettings(int argc, char** argv, MetaSettings* s) {
   options.add_options()("data", po::value(&s->data)->default_value(s->data), "folder of the metadata store")(
       "listen", po::value(&listen)->default_value(listen), "HOST:PORT to serve on")(
       "lease-ms", po::value(&s->meta.lease_ms)->default_value(s->meta.lease_ms),
-      "a client that is silent for so long may be replaced");
+      "a client that is silent for so long may be replaced")("fence-command", po::value(&s->fence_command),
+                                                             "program that keeps hosts away from NVMe-oF targets");
   po::variables_map vm;
   if (auto exit_code = ParseDaemonOptions(argc, argv, "weft-meta", options, &s->common, &vm)) return exit_code;
   Status status = s->common.config_path.empty() ? Status::Ok() : ReadFile(vm, s, &listen);

@@ -9,6 +9,8 @@
 //   listen = "0.0.0.0:7470"
 //   [session]
 //   lease_ms = 30000                 # a client that is silent for so long may be replaced
+//   [nvmeof]
+//   fence_command = "/etc/weft/fence"  # keeps the host of an ended session away from NVMe-oF targets; see Fencer
 //   [targets]
 //   heartbeat_ms = 1000
 //   down_ms = 5000                   # a target that is silent for so long is down
@@ -30,6 +32,7 @@ struct MetaSettings {
   DaemonOptions common;
   std::string data = "/var/lib/weft/meta";
   Address listen{"0.0.0.0", kMetaPort};
+  std::string fence_command;  // empty: none
   MetaOptions meta;
   RocksOptions rocks;
 };

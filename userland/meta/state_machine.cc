@@ -122,6 +122,7 @@ Status StateMachine::Load(MetaNow now) {
   targets_.Load(now.mono_ms, counters_.starts);
   targets_.SetChunkBytes(chunks_.pool().chunk_bytes());
   sessions_.Load(now.mono_ms);
+  LoadFencing();
   upkeep_.Load(now.mono_ms, counters_.starts);
   if (Status status = CommitStore(); !status.ok()) return status;
   if (chunks_.formed()) {
@@ -155,6 +156,7 @@ void StateMachine::Begin(MetaNow now) {
   now_ = now;
   BeginOperation();
   targets_.Tick(now.mono_ms);
+  EndRetired();
 }
 
 Status StateMachine::Commit() {

@@ -16,6 +16,7 @@
 // goes on in the background); all write through one Transaction.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <span>
 
@@ -40,12 +41,24 @@ struct MetaOptions {
   TargetTimes targets;
   NamespaceLimits names;
   SpaceLimits space;
-  bool upkeep = true;  // false: nothing is changed in the background; for tests of single parts
+  bool fence_command = false;  // there is one: see Fencer
+  bool upkeep = true;          // false: nothing is changed in the background; for tests of single parts
 };
 
 struct MetaNow {
   int64_t mono_ms = 0;  // leases, heartbeats
   int64_t wall_ns = 0;  // what is recorded for people
+};
+
+// What the operator's command is to do: keep a host away from NVMe-oF targets, or let it in again.
+struct FenceOrder {
+  struct Target {
+    std::string name;
+    std::vector<std::string> uris;
+  };
+  bool fence = true;
+  std::string hostnqn;
+  std::vector<Target> targets;
 };
 
 class StateMachine {
@@ -56,22 +69,27 @@ class StateMachine {
   void Begin(MetaNow now);
   Status Commit();
   // When Begin should be called at the latest; INT64_MAX: no need.
-  int64_t deadline_ms() const { return std::min(targets_.deadline_ms(), upkeep_.deadline_ms()); }
+  int64_t deadline_ms() const;
   // Rises with everything that NextEvents or NextJobs should return for: wake those that wait.
   int64_t events_version() const {
-    return targets_.version() + targets_.jobs_changes() + ended_sessions_ + chunks_.map_version();
+    return targets_.version() + targets_.jobs_changes() + ended_sessions_ + fence_changes_ + chunks_.map_version();
   }
 
   // MetaService
+  // EAGAIN: another session, or the host itself, is being dealt with by the fence command; ask again.
   Result<idl::Session> OpenSession(const idl::OpenSessionArgs& args);
   Result<idl::Session> ReclaimSession(uint64_t id);
-  void CloseSession(uint64_t id) { EndSession(id, true, "closed"); }
+  void CloseSession(uint64_t id);
   // No request of the session by an older map is under way.
   Status ChunksSettled(uint64_t id, int64_t version);
   uint32_t SettledVersion() const;                                    // of all sessions
   Status CheckSession(uint64_t id);                                   // ESTALE; else it is renewed
   idl::Reply Execute(uint64_t session, const idl::Request& request);  // after CheckSession in the same batch
   Result<idl::Events> NextEvents(uint64_t session, int64_t targets_version, int64_t chunks_version);
+
+  // What the fence command is to do now, and what came of it.
+  std::vector<FenceOrder> FenceOrders() const;
+  void FenceDone(const FenceOrder& order, const Status& status);
 
   // fsck. What has been committed, without what this batch has changed so far.
   Result<std::unique_ptr<StoreReader>> Snapshot() { return store_->Snapshot(); }
@@ -81,7 +99,7 @@ class StateMachine {
   // AdminService
   Result<idl::PoolStatus> CreatePool(const idl::CreatePoolArgs& args);
   idl::PoolStatus PoolStatus() const;
-  Status EvictSession(uint64_t id);
+  Status EvictSession(uint64_t id, bool host_is_off);
   Result<idl::PoolStatus> SetPool(const idl::PoolSettings& settings);
   Result<idl::PoolStatus> AddTarget(const std::string& name);
   Result<idl::PoolStatus> AddNvmeTarget(const idl::RegisterTargetArgs& args);
@@ -129,6 +147,16 @@ class StateMachine {
   // made equal.
   void EndSession(uint64_t id, bool clean, std::string_view why);
   void EqualizeChunksOf(uint64_t session);
+
+  // What keeps an ended session away from a target of kind nvmeof: "reservation", "command" or "lease"; else "".
+  std::string FenceOf(const TargetState& target) const;
+  bool MustFence() const;
+  // Ends it for its client, and altogether as soon as nothing that it sent can take effect any more.
+  void Retire(uint64_t id, std::string_view why);
+  void EndRetired();
+  Status Retiring(uint64_t id) const;  // EBUSY or EAGAIN: why nobody else is let in
+  Status LetIn(const std::string& hostnqn);
+  void LoadFencing();
   std::vector<PlacementTarget> PlacementView() const;
   bool IsTargetUp(uint32_t target) const;
   // ENODEV: no pool. ENOENT: the name is unknown, or (FindMember) not part of the pool.
@@ -154,6 +182,8 @@ class StateMachine {
   Upkeep upkeep_;
   MetaNow now_;
   int64_t ended_sessions_ = 0;
+  int64_t fence_changes_ = 0;
+  std::map<std::string, std::string> letting_in_;  // hosts, and why that failed last
 };
 
 }  // namespace weft

@@ -121,6 +121,7 @@ idl::TargetMap Targets::Map() const {
                             ? -1
                             : static_cast<int32_t>(std::min<int64_t>(now_ms_ - target.reported_at_ms, INT32_MAX));
     if (target.record.nvme) out.__set_nvme(ToIdl(*target.record.nvme));
+    out.leased = target.record.nvme && !target.reserved;
   }
   std::ranges::sort(map.targets, {}, &idl::TargetAddress::id);
   return map;
@@ -339,8 +340,9 @@ bool Targets::Report(TargetState* target, const idl::TargetReport& report, int64
   target->device_latency_us = std::max(report.device_latency_us, 0);
   target->paths = report.paths;
   target->data_path = report.data_path;
+  bool reserved = std::exchange(target->reserved, report.reserved) != report.reserved;
   if (target->id == 0) return false;
-  return std::abs(target->load - target->told_load) >= kLoadStep || now_ms - told_at_ms_ >= kReportsTellMs;
+  return reserved || std::abs(target->load - target->told_load) >= kLoadStep || now_ms - told_at_ms_ >= kReportsTellMs;
 }
 
 Result<idl::TargetOrders> Targets::Heartbeat(const std::string& uuid, const idl::TargetReport& report, int64_t instance,

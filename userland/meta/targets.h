@@ -47,6 +47,7 @@ struct TargetState {
   int64_t jobs_version = 0;
   std::vector<idl::NvmePath> paths;  // reported, as is
   std::string data_path;             // likewise; see TargetInfo
+  bool reserved = false;             // likewise; see TargetReport
   bool usable() const { return up && (joined || !awaited); }
 };
 

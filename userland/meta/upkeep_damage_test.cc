@@ -82,7 +82,8 @@ TEST_F(UpkeepDamageTest, OfADeadClientsCopiesOneWithoutBadBlocksIsKept) {
   ASSERT_EQ(pool_.server().Execute(op::OpenChunks({static_cast<int64_t>(index)})).error, 0);
   auto offset = static_cast<int64_t>(pool_.ChunkAt(index).On(pool_.Id("t1"))->offset);
   pool_.Damage("t1", offset, {1});
-  ASSERT_TRUE(pool_.server().Run([&](StateMachine& m) { return m.EvictSession(pool_.server().session()); }).ok());
+  ASSERT_TRUE(
+      pool_.server().Run([&](StateMachine& m) { return m.EvictSession(pool_.server().session(), false); }).ok());
   EXPECT_EQ(pool_.ChunkAt(index).On(pool_.Id("t2"))->state, CopyState::kInSync);
   EXPECT_NE(pool_.ChunkAt(index).On(pool_.Id("t1"))->state, CopyState::kInSync);
 }

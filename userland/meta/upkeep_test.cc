@@ -138,7 +138,8 @@ TEST_F(UpkeepTest, ACopyThatFinishesInTheBatchInWhichItsWriterDiedIsStale) {
   uint32_t id = pool_.Id("t2");
   ASSERT_EQ(pool_.server().Execute(op::OpenChunks({static_cast<int64_t>(index)})).error, 0);
   pool_.server().BeginBatch();
-  ASSERT_TRUE(pool_.server().Run([&](StateMachine& m) { return m.EvictSession(pool_.server().session()); }).ok());
+  ASSERT_TRUE(
+      pool_.server().Run([&](StateMachine& m) { return m.EvictSession(pool_.server().session(), false); }).ok());
   pool_.Finish("t2", job);
   pool_.server().EndBatch();
   EXPECT_NE(pool_.ChunkAt(index).On(id)->state, CopyState::kInSync);
@@ -466,7 +467,8 @@ TEST_F(UpkeepTest, ADeadClientsCopyIsPromotedWhenTheOtherIsGone) {
   Chunk chunk = pool_.ChunkAt(index);
   std::string a = pool_.NameOf(chunk.copies[0].target);
   std::string b = pool_.NameOf(chunk.copies[1].target);
-  ASSERT_TRUE(pool_.server().Run([&](StateMachine& m) { return m.EvictSession(pool_.server().session()); }).ok());
+  ASSERT_TRUE(
+      pool_.server().Run([&](StateMachine& m) { return m.EvictSession(pool_.server().session(), false); }).ok());
   chunk = pool_.ChunkAt(index);
   ASSERT_EQ(chunk.Count(CopyState::kInSync), 1U) << "one is kept, the other made equal to it";
   std::string kept = chunk.On(pool_.Id(a))->state == CopyState::kInSync ? a : b;

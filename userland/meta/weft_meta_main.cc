@@ -12,9 +12,11 @@
 #include <algorithm>
 #include <filesystem>
 #include <iostream>
+#include <optional>
 
 #include "userland/base/log.h"
 #include "userland/meta/engine.h"
+#include "userland/meta/fencer.h"
 #include "userland/meta/services.h"
 #include "userland/meta/settings.h"
 #include "userland/rpc/limits.h"
@@ -57,8 +59,11 @@ Status Serve(SignalWaiter* signals, const MetaSettings& settings) {
     failure = status;
     eventfd_write(failed_fd, 1);
   });
+  std::optional<Fencer> fencer;
+  if (!settings.fence_command.empty()) fencer.emplace(&engine, settings.fence_command);
   auto server = RpcServer::Listen(settings.listen, MakeMetaProcessor(&engine, settings.meta.lease_ms));
   if (!server.ok()) {
+    engine.StopEvents();
     engine.Stop();
     close(failed_fd);
     return server.status();
