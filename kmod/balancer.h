@@ -74,10 +74,11 @@ struct weft_target_stat {
 	u64 requests;
 	u64 bytes;
 	u64 errors;
-	u32 flags;			/* WEFT_TARGET_LOCAL, _REPORTED */
+	u32 flags;			/* WEFT_TARGET_LOCAL, _REPORTED, _DURABLE, _LEASED */
 	u32 device_latency_us;		/* reported by the target: average of its device's requests */
 	u32 report_age_ms;		/* of queue_depth, load, device_latency_us, now; 0 before a report */
-	u32 reserved2;
+	u16 paths_usable;		/* controllers that lead to an NVMe-oF target, now */
+	u16 paths;			/* those that are known; 0: it is of another kind */
 };
 
 struct weft_balancer_ops {

@@ -214,6 +214,7 @@ void weft_channel_release(struct weft_channel *ch)
 	ch->claimed = false;
 	ch->soft = false;
 	ch->session = 0;
+	WRITE_ONCE(ch->lease_until_ns, 0);
 	WRITE_ONCE(ch->aborted, false);
 	weft_ids_set_error(&ch->tags, 0);
 	weft_buffer_set_error(&ch->buffer, 0);
@@ -231,6 +232,11 @@ void weft_channel_set_session(struct weft_channel *ch, u64 session)
 		memset(ch->meta_seq, 0, sizeof(ch->meta_seq));
 	}
 	spin_unlock(&ch->lock);
+}
+
+void weft_channel_set_lease(struct weft_channel *ch, u64 until_ns)
+{
+	WRITE_ONCE(ch->lease_until_ns, until_ns);
 }
 
 void weft_channel_abort(struct weft_channel *ch)

@@ -22,6 +22,7 @@ void weft_channel_put(struct weft_channel *ch);
 int weft_channel_claim(struct weft_channel *ch, bool soft, u32 grace_ms);
 void weft_channel_release(struct weft_channel *ch);
 void weft_channel_set_session(struct weft_channel *ch, u64 session);
+void weft_channel_set_lease(struct weft_channel *ch, u64 until_ns);	/* CLOCK_BOOTTIME */
 /* umount -f: all unfinished and future requests fail with -EIO. */
 void weft_channel_abort(struct weft_channel *ch);
 

@@ -66,6 +66,7 @@ struct weft_channel {
 	struct mutex targets_lock;	/* adding to targets */
 	struct xarray targets;		/* by id; they stay until the channel is freed */
 	u32 target_count;
+	u64 lease_until_ns;		/* CLOCK_BOOTTIME; what the agent said last, 0: none */
 
 	struct kobject kobj;
 	struct completion kobj_released;

@@ -218,6 +218,20 @@ static int ioc_set_device(struct weft_agent *agent, void __user *arg)
 	return weft_agent_is_dead(agent) ? -ESHUTDOWN : weft_direct_set(agent->channel, &args);
 }
 
+static int ioc_lease(struct weft_agent *agent, void __user *arg)
+{
+	struct weft_ioc_lease args;
+
+	if (copy_from_user(&args, arg, sizeof(args)))
+		return -EFAULT;
+	if (args.reserved)
+		return -EINVAL;
+	if (weft_agent_is_dead(agent))
+		return -ESHUTDOWN;
+	weft_channel_set_lease(agent->channel, args.until_ns);
+	return 0;
+}
+
 /* ATTACH and QUEUE: of a file that is nothing yet. */
 static int ioc_become(struct weft_file *wf, unsigned int cmd, void __user *arg)
 {
@@ -268,6 +282,10 @@ static long device_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 		if (!agent || wf->queue)
 			return -EINVAL;
 		return ioc_set_device(agent, (void __user *)arg);
+	case WEFT_IOC_LEASE:
+		if (!agent || wf->queue)
+			return -EINVAL;
+		return ioc_lease(agent, (void __user *)arg);
 	default:
 		return -ENOTTY;
 	}

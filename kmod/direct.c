@@ -2,6 +2,7 @@
 #include <linux/bio.h>
 #include <linux/blkdev.h>
 #include <linux/file.h>
+#include <linux/ktime.h>
 #include <linux/rcupdate.h>
 #include <linux/refcount.h>
 #include <linux/slab.h>
@@ -127,11 +128,18 @@ void weft_direct_drop_all(struct weft_channel *ch)
 		target_set_device(ch, target, NULL);
 }
 
-struct weft_device *weft_direct_get(struct weft_target *target)
+/* Another client may have been let in since, and this one's requests are not refused. */
+static bool lease_is_over(const struct weft_channel *ch, const struct weft_target *target)
+{
+	return READ_ONCE(target->info.flags) & WEFT_TARGET_LEASED &&
+	       ktime_get_boottime_ns() >= READ_ONCE(ch->lease_until_ns);
+}
+
+struct weft_device *weft_direct_get(const struct weft_channel *ch, struct weft_target *target)
 {
 	struct weft_device *device;
 
-	if (READ_ONCE(target->info.state) != WEFT_TARGET_UP)
+	if (READ_ONCE(target->info.state) != WEFT_TARGET_UP || lease_is_over(ch, target))
 		return NULL;
 	rcu_read_lock();
 	device = rcu_dereference(target->device);

@@ -26,7 +26,7 @@ void weft_direct_drop_all(struct weft_channel *ch);
 
 void weft_direct_put(struct weft_device *device);	/* any context */
 /* The device to use for a copy on the target now, with a reference; NULL: there is none. */
-struct weft_device *weft_direct_get(struct weft_target *target);
+struct weft_device *weft_direct_get(const struct weft_channel *ch, struct weft_target *target);
 /*
  * Sends what the transfer sends next to its copy, and gives the reference back. What follows is
  * weft_transfer_direct_done(), from any context, perhaps before this returns.

@@ -5,6 +5,8 @@
  */
 #include <linux/fs.h>
 #include <linux/kobject.h>
+#include <linux/ktime.h>
+#include <linux/math64.h>
 #include <linux/sysfs.h>
 
 #include "balancer.h"
@@ -68,6 +70,14 @@ static ssize_t open_chunks_show(struct kobject *kobj, struct kobj_attribute *att
 	return sysfs_emit(buf, "%d\n", atomic_read(&to_channel(kobj)->open_chunks));
 }
 
+/* what is left of it; 0: over, or there is none */
+static ssize_t lease_ms_show(struct kobject *kobj, struct kobj_attribute *attr, char *buf)
+{
+	u64 now = ktime_get_boottime_ns(), until = READ_ONCE(to_channel(kobj)->lease_until_ns);
+
+	return sysfs_emit(buf, "%llu\n", until > now ? div_u64(until - now, NSEC_PER_MSEC) : 0);
+}
+
 /* what balancer policies and traces call the cluster by */
 static ssize_t number_show(struct kobject *kobj, struct kobj_attribute *attr, char *buf)
 {
@@ -82,6 +92,7 @@ static struct kobj_attribute inflight_attr = __ATTR_RO(inflight);
 static struct kobj_attribute bad_completions_attr = __ATTR_RO(bad_completions);
 static struct kobj_attribute stale_marks_attr = __ATTR_RO(stale_marks);
 static struct kobj_attribute open_chunks_attr = __ATTR_RO(open_chunks);
+static struct kobj_attribute lease_ms_attr = __ATTR_RO(lease_ms);
 static struct kobj_attribute number_attr = __ATTR_RO(number);
 
 static struct attribute *channel_attrs[] = {
@@ -93,6 +104,7 @@ static struct attribute *channel_attrs[] = {
 	&bad_completions_attr.attr,
 	&stale_marks_attr.attr,
 	&open_chunks_attr.attr,
+	&lease_ms_attr.attr,
 	&number_attr.attr,
 	NULL
 };
@@ -205,6 +217,16 @@ static ssize_t direct_show(struct kobject *kobj, struct kobj_attribute *attr, ch
 			  atomic64_read(&target->direct));
 }
 
+/* controllers that lead to it: those that are usable, and all; 0 0: of another kind */
+static ssize_t paths_show(struct kobject *kobj, struct kobj_attribute *attr, char *buf)
+{
+	struct weft_target *target = to_target(kobj);
+
+	return sysfs_emit(buf, "%u %u\n", READ_ONCE(target->info.paths_usable),
+			  READ_ONCE(target->info.paths));
+}
+
+static struct kobj_attribute paths_attr = __ATTR_RO(paths);
 static struct kobj_attribute direct_attr = __ATTR_RO(direct);
 static struct kobj_attribute name_attr = __ATTR_RO(name);
 static struct kobj_attribute stat_attr = __ATTR_RO(stat);
@@ -219,6 +241,7 @@ static struct attribute *target_attrs[] = {
 	&report_attr.attr,
 	&label_attr.attr,
 	&direct_attr.attr,
+	&paths_attr.attr,
 	&read_latency_attr.attr,
 	&write_latency_attr.attr,
 	NULL

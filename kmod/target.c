@@ -10,7 +10,8 @@
 
 #define EWMA_WEIGHT	8	/* a new sample counts 1/8 */
 #define LOAD_MAX	1000
-#define FLAGS_KNOWN	(WEFT_TARGET_LOCAL | WEFT_TARGET_REPORTED | WEFT_TARGET_DURABLE)
+#define FLAGS_KNOWN	(WEFT_TARGET_LOCAL | WEFT_TARGET_REPORTED | WEFT_TARGET_DURABLE | \
+			 WEFT_TARGET_LEASED)
 
 void weft_targets_init(struct weft_channel *ch)
 {
@@ -89,8 +90,8 @@ struct weft_target *weft_target_find_or_create(struct weft_channel *ch, u32 id)
 
 static bool info_is_valid(const struct weft_target_info *info)
 {
-	if (!info->id || info->reserved0 || info->reserved1 || info->load > LOAD_MAX ||
-	    info->flags & ~FLAGS_KNOWN)
+	if (!info->id || info->reserved1 || info->load > LOAD_MAX || info->flags & ~FLAGS_KNOWN ||
+	    info->paths_usable > info->paths)
 		return false;
 	if (info->state != WEFT_TARGET_UP && info->state != WEFT_TARGET_DOWN)
 		return false;
@@ -123,6 +124,8 @@ static void target_set_info(struct weft_target *target, const struct weft_target
 	WRITE_ONCE(target->info.device_latency_us, info->device_latency_us);
 	WRITE_ONCE(target->info.report_age_ms, info->report_age_ms);
 	WRITE_ONCE(target->info.flags, info->flags);
+	WRITE_ONCE(target->info.paths_usable, info->paths_usable);
+	WRITE_ONCE(target->info.paths, info->paths);
 	WRITE_ONCE(target->info_ns, ktime_get_ns());
 	memcpy(target->info.name, info->name, sizeof(info->name));
 }
@@ -233,5 +236,7 @@ void weft_target_fill_stat(struct weft_target *target, struct weft_target_stat *
 		.flags = READ_ONCE(target->info.flags),
 		.device_latency_us = READ_ONCE(target->info.device_latency_us),
 		.report_age_ms = weft_target_report_age_ms(target),
+		.paths_usable = READ_ONCE(target->info.paths_usable),
+		.paths = READ_ONCE(target->info.paths),
 	};
 }

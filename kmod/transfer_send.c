@@ -191,7 +191,7 @@ static void choose_devices(struct weft_transfer *t, struct weft_device *devices[
 		if (!(t->sent & BIT(i)) || t->by_agent ||
 		    t->map.chunk.copies[i].state != WEFT_COPY_IN_SYNC)
 			continue;
-		devices[i] = weft_direct_get(t->map.targets[i]);
+		devices[i] = weft_direct_get(t->pool->channel, t->map.targets[i]);
 		if (devices[i])
 			t->direct |= BIT(i);
 	}

@@ -62,7 +62,8 @@
  * copies that are in sync need not go through it: WEFT_IOC_DEVICE hands the module the block device,
  * and it submits to that. What fails there is sent to the agent, whose answer counts. Requests for a
  * copy that is being made carry WEFT_SQE_RESYNCING: those must go by who makes it. Whatever such a
- * target acknowledges is durable.
+ * target acknowledges is durable. WEFT_TARGET_LEASED: it cannot refuse a client whose session has
+ * ended, so the module uses the device within the lease (WEFT_IOC_LEASE) alone.
  *
  * Open chunks: before the kernel writes to a chunk of several copies it has opened it (a GRANT opens its
  * chunks, OPEN_CHUNKS any). When a client dies, the copies of its open chunks are made equal.
@@ -71,7 +72,8 @@
  *   1.0  first version
  *   2.0  incarnations, open chunks, WEFT_IOC_CHUNKS, copies of files and directories, up to five
  *        copies while one moves
- *   2.1  NVMe-oF targets: WEFT_IOC_SETTLE, WEFT_IOC_DEVICE, WEFT_SQE_RESYNCING, WEFT_TARGET_DURABLE
+ *   2.1  NVMe-oF targets: WEFT_IOC_SETTLE, WEFT_IOC_DEVICE, WEFT_IOC_LEASE, WEFT_SQE_RESYNCING,
+ *        WEFT_TARGET_DURABLE, WEFT_TARGET_LEASED, paths of a target
  */
 #ifndef _UAPI_WEFT_H
 #define _UAPI_WEFT_H
@@ -140,19 +142,22 @@ struct weft_ioc_queue {
 #define WEFT_TARGET_LOCAL	1	/* flags: in this client's own zone */
 #define WEFT_TARGET_REPORTED	2	/* flags: what the target reports of itself has come */
 #define WEFT_TARGET_DURABLE	4	/* flags: what it acknowledges is durable, flushed or not */
+#define WEFT_TARGET_LEASED	8	/* flags: requests are sent to it within the lease alone */
 
 struct weft_target_info {
 	__u32 id;
 	__u32 state;			/* WEFT_TARGET_UP, _DOWN */
 	__u32 weight;			/* 100 is the norm */
 	__u32 zone;			/* 0: none; equal numbers share a failure domain */
-	__u32 flags;			/* WEFT_TARGET_LOCAL, _REPORTED, _DURABLE */
+	__u32 flags;			/* WEFT_TARGET_LOCAL, _REPORTED, _DURABLE, _LEASED */
 	/* reported by the target */
 	__u32 queue_depth;		/* requests in hand */
 	__u32 load;			/* of one processor, 0..1000 */
 	__u32 device_latency_us;	/* average since the report before */
 	__u32 report_age_ms;		/* of these three, now */
-	__u32 reserved0;
+	/* controllers that lead to it, of an NVMe-oF target; 0: does not apply */
+	__u16 paths_usable;		/* now */
+	__u16 paths;			/* that are known */
 	__u64 incarnation;		/* 0: there has been no connection yet */
 	__u64 reserved1;
 	char name[32];
@@ -186,6 +191,15 @@ struct weft_ioc_device {
 	__u32 reserved;
 };
 
+/*
+ * Until when no other client takes this one's place: of the session that the agent serves, by this
+ * host's CLOCK_BOOTTIME. Each call replaces what the one before said; the end of a mount ends it.
+ */
+struct weft_ioc_lease {
+	__u64 until_ns;			/* 0: there is none */
+	__u64 reserved;
+};
+
 #define WEFT_IOC_ATTACH		_IOWR('W', 1, struct weft_ioc_attach)
 #define WEFT_IOC_QUEUE		_IOW('W', 2, struct weft_ioc_queue)
 #define WEFT_IOC_READY		_IO('W', 3)
@@ -195,6 +209,7 @@ struct weft_ioc_device {
 /* control fd; waits WEFT_SETTLE_WAIT_MS at most, then -EAGAIN */
 #define WEFT_IOC_SETTLE		_IO('W', 7)
 #define WEFT_IOC_DEVICE		_IOW('W', 8, struct weft_ioc_device)	/* control fd */
+#define WEFT_IOC_LEASE		_IOW('W', 9, struct weft_ioc_lease)	/* control fd */
 
 /*
  * On a file or directory of a weft file system: how many copies its new data gets. A directory hands

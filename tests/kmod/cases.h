@@ -17,6 +17,7 @@ struct Case {
 std::vector<Case> DeviceCases();  // device_cases.cc: /dev/weft without a mount
 std::vector<Case> MountCases();   // mount_cases.cc: a mount and its agent
 std::vector<Case> ChunkCases();   // chunk_cases.cc: maps that change, targets that lose writes
+std::vector<Case> DirectCases();  // direct_cases.cc: targets whose block device the module uses itself
 std::vector<Case> OpenCases();    // open_cases.cc: open chunks
 std::vector<Case> SpaceCases();   // space_cases.cc: grants, numbers of copies
 

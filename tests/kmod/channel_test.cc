@@ -29,7 +29,7 @@ int Run(const std::vector<std::string>& wanted) {
     return 77;
   }
   std::vector<Case> cases = DeviceCases();
-  for (auto more : {MountCases, ChunkCases, OpenCases, SpaceCases}) {
+  for (auto more : {MountCases, ChunkCases, DirectCases, OpenCases, SpaceCases}) {
     for (const Case& c : more()) cases.push_back(c);
   }
   std::string failed;

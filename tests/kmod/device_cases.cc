@@ -180,7 +180,8 @@ void Targets() {
   CHECK_EQ(set([](weft_target_info* i) { i->state = 0; }), EINVAL);
   CHECK_EQ(set([](weft_target_info* i) { i->state = 3; }), EINVAL);
   CHECK_EQ(set([](weft_target_info* i) { i->load = 1001; }), EINVAL);
-  CHECK_EQ(set([](weft_target_info* i) { i->flags = WEFT_TARGET_DURABLE << 1; }), EINVAL);
+  CHECK_EQ(set([](weft_target_info* i) { i->flags = WEFT_TARGET_LEASED << 1; }), EINVAL);
+  CHECK_EQ(set([](weft_target_info* i) { i->paths_usable = 1; }), EINVAL);
   CHECK_EQ(set([](weft_target_info* i) { i->reserved1 = 1; }), EINVAL);
   CHECK_EQ(set([](weft_target_info* i) { std::memset(i->name, 'x', sizeof(i->name)); }), EINVAL);
   CHECK_EQ(a.SetTargets(nullptr, 1), EFAULT);
@@ -211,7 +212,14 @@ void Targets() {
   CHECK_EQ(now[6], "abc");
   CHECK(std::stoi(now[5]) >= 1000);
   CHECK(Eventually([&] { return std::stoi(report()[5]) >= 1100; }));  // it grows older by itself
-  CHECK_EQ(set([](weft_target_info*) {}), 0);                         // an agent that has just started
+  CHECK_EQ(Sysfs(std::string(kCluster) + "/targets/5/paths"), "0 0");
+  CHECK_EQ(set([](weft_target_info* i) {
+             i->paths = 3;
+             i->paths_usable = 2;
+           }),
+           0);
+  CHECK_EQ(Sysfs(std::string(kCluster) + "/targets/5/paths"), "2 3");
+  CHECK_EQ(set([](weft_target_info*) {}), 0);  // an agent that has just started
   CHECK_EQ(report()[6], "abc");
 }
 

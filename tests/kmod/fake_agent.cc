@@ -3,6 +3,7 @@
 
 #include <linux/io_uring.h>
 #include <signal.h>
+#include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -57,6 +58,7 @@ class Agent {
   weft_chunk Map(uint64_t index) const;
   int32_t MarkStale(const weft_mark_stale_req& request, char* reply);
   int32_t OpenOrClose(const weft_chunks_req& request, bool open);
+  int Call();
   int32_t SetAttr(const weft_meta_req* request, char* reply);
   int32_t Commit(const weft_commit_req& request);
   int32_t Grant(const weft_grant_req& request, char* reply);
@@ -81,6 +83,7 @@ bool Agent::SendTargets() {
     infos[i].id = i + 1;
     infos[i].state = world_->targets[i].up ? WEFT_TARGET_UP : WEFT_TARGET_DOWN;
     infos[i].weight = 100;
+    infos[i].flags = world_->targets[i].flags;
     infos[i].incarnation = world_->targets[i].told_incarnation;
     std::strcpy(infos[i].name, ("t" + std::to_string(i + 1)).c_str());
   }
@@ -114,6 +117,20 @@ void Agent::LookAtWorld() {
     world_->push_error = attachment_.SetChunks(&world_->pushed, 1);
     world_->push = false;
   }
+  if (world_->call) {
+    world_->call_error = Call();
+    world_->call = false;
+  }
+}
+
+int Agent::Call() {
+  if (world_->call_number == WEFT_IOC_LEASE) return Ioctl(attachment_.control(), WEFT_IOC_LEASE, &world_->lease);
+  if (world_->call_number == WEFT_IOC_SETTLE) return Ioctl(attachment_.control(), WEFT_IOC_SETTLE, nullptr);
+  weft_ioc_device device = world_->device;
+  device.fd = world_->device_path[0] ? open(world_->device_path, O_RDWR | O_CLOEXEC) : -1;
+  int error = Ioctl(attachment_.control(), WEFT_IOC_DEVICE, &device);
+  if (device.fd >= 0) close(device.fd);
+  return error;
 }
 
 int Agent::Run() {

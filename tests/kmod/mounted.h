@@ -92,6 +92,23 @@ class Mounted {
     CHECK(Eventually([&] { return !world_->push; }));
     return world_->push_error;
   }
+  // What the agent's ioctls say.
+  int Call(unsigned long number) {
+    world_->call_number = number;
+    world_->call = true;
+    CHECK(Eventually([&] { return !world_->call; }));
+    return world_->call_error;
+  }
+  int SetDevice(uint32_t target, const std::string& path, uint64_t data_offset = 0, uint32_t flags = 0) {
+    world_->device = {.target = target, .fd = -1, .data_offset = data_offset, .flags = flags, .reserved = 0};
+    path.copy(world_->device_path, sizeof world_->device_path - 1);
+    world_->device_path[path.size()] = 0;
+    return Call(WEFT_IOC_DEVICE);
+  }
+  int SetLease(uint64_t until_ns) {
+    world_->lease = {.until_ns = until_ns, .reserved = 0};
+    return Call(WEFT_IOC_LEASE);
+  }
   // The map as the metadata server has it.
   weft_chunk Map(uint64_t index) const {
     const Chunk& chunk = world_->chunks[index];

@@ -37,7 +37,8 @@ struct Target {
   std::atomic<uint64_t> bad_block;  // 0: none; a read that touches this one fails with EBADMSG
   std::atomic<int> write_error;
   std::atomic<int> flush_error;
-  std::atomic<bool> up{true};  // what TARGETS says
+  std::atomic<bool> up{true};   // what TARGETS says
+  std::atomic<uint32_t> flags;  // likewise
   std::atomic<uint64_t> incarnation{100};
   std::atomic<uint64_t> told_incarnation{100};  // what TARGETS says
   std::atomic<uint64_t> reads;
@@ -66,6 +67,11 @@ struct World {
   std::atomic<bool> targets_changed;
   std::atomic<bool> push;  // hands `pushed` to WEFT_IOC_CHUNKS
   weft_chunk pushed{};
+  std::atomic<bool> call;                  // of the control fd, one of:
+  std::atomic<unsigned long> call_number;  // WEFT_IOC_DEVICE, _LEASE or _SETTLE
+  weft_ioc_device device{};
+  char device_path[64];  // opened for device.fd; empty: -1
+  weft_ioc_lease lease{};
   std::atomic<bool> pin;  // registers the pool so that the registration outlives it
   std::atomic<bool> quit;
 
@@ -85,6 +91,7 @@ struct World {
   std::atomic<uint64_t> committed[kInos];   // bit i: extents in chunk i
   std::atomic<uint32_t> copies[kInos] = {0, 2, 2, 2, 1};
   std::atomic<int> push_error;
+  std::atomic<int> call_error;
   std::atomic<uint64_t> poison_tried;
   std::atomic<uint64_t> poison_accepted;
   std::atomic<uint64_t> violations;  // of the protocol, by the kernel

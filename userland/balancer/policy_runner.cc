@@ -157,6 +157,8 @@ class BpfRunner : public PolicyRunner, private VmHost {
     layout.Put(to, "flags", stat.flags);
     layout.Put(to, "device_latency_us", stat.device_latency_us);
     layout.Put(to, "report_age_ms", stat.report_age_ms);
+    layout.Put(to, "paths_usable", stat.paths_usable);
+    layout.Put(to, "paths", stat.paths);
     layout.Put(to, "ewma_latency_ns", stat.ewma_latency_ns);
     layout.Put(to, "requests", stat.requests);
     layout.Put(to, "bytes", stat.bytes);

@@ -30,6 +30,8 @@ struct TargetStat {
   uint32_t flags = 0;
   uint32_t device_latency_us = 0;
   uint32_t report_age_ms = 0;
+  uint16_t paths_usable = 0;
+  uint16_t paths = 0;
   uint64_t ewma_latency_ns = 0;
   uint64_t requests = 0;
   uint64_t bytes = 0;

@@ -11,6 +11,7 @@
 
 // of the kernel, whose names of types it uses
 using u64 = uint64_t;
+using u16 = uint16_t;
 using u32 = uint32_t;
 using s32 = int32_t;
 #include "kmod/balancer.h"

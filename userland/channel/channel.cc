@@ -111,6 +111,13 @@ Status Channel::SetDevice(const weft_ioc_device& device) {
                     : Status::Ok();
 }
 
+Status Channel::SetLease(int64_t until_ns) {
+  weft_ioc_lease args = {};
+  args.until_ns = static_cast<uint64_t>(until_ns);
+  int result = device_->Ioctl(fd_, WEFT_IOC_LEASE, &args);
+  return result < 0 ? Status::Errno(-result, "telling the kernel how long the lease lasts") : Status::Ok();
+}
+
 Status Channel::Ready() {
   int err = device_->Ioctl(fd_, WEFT_IOC_READY, nullptr);
   if (err < 0) return Status::Errno(-err, "telling the kernel that the agent is ready");

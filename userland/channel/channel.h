@@ -51,6 +51,8 @@ class Channel {
   Status Settle();
   // The kernel uses the target's block device itself (fd -1: no longer).
   Status SetDevice(const weft_ioc_device& device);
+  // CLOCK_BOOTTIME; see weft_ioc_lease.
+  Status SetLease(int64_t until_ns);
   Status Ready();  // from here on requests flow
 
  private:

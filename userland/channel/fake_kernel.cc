@@ -17,8 +17,9 @@ std::atomic_ref<uint32_t> Atomic(uint32_t& index) { return std::atomic_ref<uint3
 
 }  // namespace
 
-FakeKernel::FakeKernel(Options options) : options_(options), pool_memory_(new std::byte[options.pool_bytes]()) {
-  pool_ = {pool_memory_.get(), options_.pool_bytes};
+FakeKernel::FakeKernel(Options options)
+    : options_(options), pool_memory_(new Page[options.pool_bytes / sizeof(Page)]()) {
+  pool_ = {pool_memory_[0].bytes, options_.pool_bytes};
 }
 
 FakeKernel::~FakeKernel() {
@@ -70,6 +71,10 @@ int FakeKernel::Ioctl(int fd, unsigned long request, void* argument) {
     case WEFT_IOC_DEVICE:
       devices_.push_back(*static_cast<const weft_ioc_device*>(argument));
       return 0;
+    case WEFT_IOC_LEASE:
+      lease_until_ns_ = static_cast<const weft_ioc_lease*>(argument)->until_ns;
+      changed_.notify_all();
+      return 0;
     case WEFT_IOC_COMPLETE:
       return Consume(fd);
     default:
@@ -107,8 +112,8 @@ int FakeKernel::TakeTargets(const weft_ioc_targets* args) {
   auto* infos = reinterpret_cast<const weft_target_info*>(args->targets);
   for (uint32_t i = 0; i < args->count; ++i) {
     const weft_target_info& info = infos[i];
-    if (info.id == 0 || (info.state != WEFT_TARGET_UP && info.state != WEFT_TARGET_DOWN) || info.reserved0 != 0 ||
-        info.reserved1 != 0 || memchr(info.name, 0, sizeof info.name) == nullptr) {
+    if (info.id == 0 || (info.state != WEFT_TARGET_UP && info.state != WEFT_TARGET_DOWN) ||
+        info.paths_usable > info.paths || info.reserved1 != 0 || memchr(info.name, 0, sizeof info.name) == nullptr) {
       return -EINVAL;
     }
   }
@@ -238,6 +243,12 @@ bool FakeKernel::ready() const { return std::lock_guard(mutex_), ready_; }
 std::vector<weft_target_info> FakeKernel::targets() const { return std::lock_guard(mutex_), targets_; }
 std::vector<weft_ioc_device> FakeKernel::devices() const { return std::lock_guard(mutex_), devices_; }
 size_t FakeKernel::settles() const { return std::lock_guard(mutex_), settles_; }
+bool FakeKernel::WaitLease(const std::function<bool(uint64_t until_ns)>& wanted, std::chrono::milliseconds timeout) {
+  std::unique_lock lock(mutex_);
+  return changed_.wait_for(lock, timeout, [&] { return wanted(lease_until_ns_); });
+}
+
+uint64_t FakeKernel::lease_until_ns() const { return std::lock_guard(mutex_), lease_until_ns_; }
 std::vector<weft_chunk> FakeKernel::chunks() const { return std::lock_guard(mutex_), chunks_; }
 size_t FakeKernel::open_fds() const { return std::lock_guard(mutex_), fds_.size(); }
 

@@ -6,6 +6,7 @@
 
 #include <chrono>
 #include <condition_variable>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -61,11 +62,17 @@ class FakeKernel : public Device {
   std::vector<weft_chunk> chunks() const;        // all that were told
   std::vector<weft_ioc_device> devices() const;  // likewise
   size_t settles() const;
+  uint64_t lease_until_ns() const;
+  bool WaitLease(const std::function<bool(uint64_t until_ns)>& wanted,
+                 std::chrono::milliseconds timeout = std::chrono::seconds(20));
   bool WaitTargets(size_t count, uint32_t state, std::chrono::milliseconds timeout = std::chrono::seconds(20));
   bool WaitChunks(size_t count, std::chrono::milliseconds timeout = std::chrono::seconds(20));
   size_t open_fds() const;
 
  private:
+  struct alignas(4096) Page {  // the kernel's pool can be read into by O_DIRECT
+    std::byte bytes[4096];
+  };
   struct Ring {
     int fd = -1;  // an eventfd: readable after a wake-up
     std::unique_ptr<std::byte[]> memory;
@@ -79,7 +86,7 @@ class FakeKernel : public Device {
   size_t RingBytes() const;
 
   const Options options_;
-  std::unique_ptr<std::byte[]> pool_memory_;
+  std::unique_ptr<Page[]> pool_memory_;
   std::span<std::byte> pool_;
   mutable std::mutex mutex_;  // guards all below
   std::condition_variable changed_;
@@ -91,6 +98,7 @@ class FakeKernel : public Device {
   std::vector<weft_chunk> chunks_;
   std::vector<weft_ioc_device> devices_;
   size_t settles_ = 0;
+  uint64_t lease_until_ns_ = 0;
   size_t bad_completions_ = 0, wakeups_ = 0, complete_calls_ = 0;
   bool ready_ = false;
 };
