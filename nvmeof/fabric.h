@@ -47,6 +47,7 @@ struct Path {
   Endpoint endpoint;       // host: a numeric address, whatever was connected to
   std::string state;       // as sysfs says: "live", "connecting", "resetting", "deleting (no IO)", ...
   std::string ana_state;   // "optimized", "non-optimized", "inaccessible", ...; "optimized" where ANA is not used
+  bool operator==(const Path&) const = default;
   bool usable() const { return state == "live" && (ana_state == "optimized" || ana_state == "non-optimized"); }
 };
 

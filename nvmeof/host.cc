@@ -102,6 +102,21 @@ Result<HostIdentity> IdentifyHost(const HostSettings& host, const std::string& f
   return identity;
 }
 
+std::chrono::milliseconds DrainTime(const HostSettings& host, const std::string& sysfs) {
+  using std::chrono::milliseconds;
+  using std::chrono::seconds;
+  constexpr uint32_t kKernelsKeepAliveS = 5;
+  constexpr uint32_t kKernelsIoTimeoutS = 30;
+  if (host.fast_io_fail_s == 0 && host.ctrl_loss_s < 0) return milliseconds::max();
+  uint32_t io_timeout_s = kKernelsIoTimeoutS;
+  std::ifstream(sysfs + "/module/nvme_core/parameters/io_timeout") >> io_timeout_s;
+  if (io_timeout_s == 0) io_timeout_s = kKernelsIoTimeoutS;
+  seconds keep_alive(host.keep_alive_s ? host.keep_alive_s : kKernelsKeepAliveS);
+  seconds given_up(host.fast_io_fail_s ? host.fast_io_fail_s : static_cast<uint32_t>(host.ctrl_loss_s));
+  // It is sent every half of its time, and its answer has the whole of it.
+  return std::max<milliseconds>(seconds(io_timeout_s), keep_alive * 3 / 2) + given_up;
+}
+
 Status CheckDhchapKey(std::string_view name, std::string_view key) {
   auto wrong = [&](std::string_view why) {
     return Error(EINVAL, "{} is not a DH-HMAC-CHAP secret: {}; make one with `nvme gen-dhchap-key`", name, why);

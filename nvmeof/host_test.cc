@@ -136,5 +136,25 @@ TEST(CheckSettingsTest, Refuses) {
   EXPECT_EQ(CheckSettings(host, Transport::kRdma).code(), EINVAL);
 }
 
+TEST(Host, ARequestMayTakeEffectUntilItsPathIsGivenUp) {
+  using std::chrono::milliseconds;
+  std::string sysfs = testing::TempDir() + "host_test_sysfs";
+  std::string folder = sysfs + "/module/nvme_core/parameters";
+  std::filesystem::remove_all(sysfs);
+  HostSettings host;
+  host.keep_alive_s = 4;
+  EXPECT_EQ(DrainTime(host, sysfs), milliseconds(35'000)) << "the kernel's 30 s where the module is not loaded";
+  std::filesystem::create_directories(folder);
+  std::ofstream(folder + "/io_timeout") << "2\n";
+  EXPECT_EQ(DrainTime(host, sysfs), milliseconds(11'000)) << "the keep-alive finds it later";
+  std::ofstream(folder + "/io_timeout") << "8\n";
+  EXPECT_EQ(DrainTime(host, sysfs), milliseconds(13'000));
+  host.fast_io_fail_s = 0;
+  EXPECT_EQ(DrainTime(host, sysfs), milliseconds::max()) << "it waits for ever";
+  host.ctrl_loss_s = 60;
+  EXPECT_EQ(DrainTime(host, sysfs), milliseconds(68'000));
+  std::filesystem::remove_all(sysfs);
+}
+
 }  // namespace
 }  // namespace weft::nvmeof

@@ -15,17 +15,30 @@ namespace {
 
 constexpr int kAttachTries = 3;                        // each waits WEFT_ATTACH_WAIT_MS in the kernel
 constexpr std::chrono::milliseconds kPathMargin{500};  // an initiator tells of a lost target after `detect`
+constexpr int kAskMs = 2000;                           // a gateway that is ended waits as long for the metadata server
 
 bool HasNvme(const idl::TargetMap& map) {
   return std::ranges::any_of(map.targets, [](const auto& target) { return target.__isset.nvme; });
 }
 
-GatewayOptions GatewayOptionsOf(const AgentOptions& options, std::function<std::string(uint32_t)> data_path) {
+// A server that does not answer is not waited for: whoever asks does so again.
+Status SessionLives(const Address& meta, uint64_t session) {
+  RpcClient<idl::MetaServiceClient> server(meta, kMetaService, {.connect_ms = kAskMs, .reply_ms = kAskMs});
+  return server.Call([session](idl::MetaServiceClient& service) {
+    idl::Session lives;
+    service.reclaimSession(lives, static_cast<int64_t>(session));
+  });
+}
+
+GatewayOptions GatewayOptionsOf(const AgentOptions& options, std::shared_ptr<const Lease> lease,
+                                std::function<std::string(uint32_t)> data_path) {
   GatewayOptions gateway = options.gateway;
+  gateway.lease = std::move(lease);
   gateway.data_path = std::move(data_path);
   gateway.cluster = options.attach.cluster;
   gateway.meta = options.meta;
   gateway.detect = options.detect;
+  gateway.session_lives = [meta = options.meta](uint64_t session) { return SessionLives(meta, session); };
   return gateway;
 }
 
@@ -59,11 +72,12 @@ Agent::Agent(std::unique_ptr<channel::Channel> channel, InitiatorMaker make_init
                   [this](uint32_t target, const std::optional<BlockDevice>& device) {
                     return OnAllLoops([&](QueueLoop& loop) { return loop.SetDevice(target, device); });
                   }}),
-      gateways_(GatewayOptionsOf(options, [this](uint32_t target) { return paths_.NameOf(target); }),
+      gateways_(GatewayOptionsOf(options, lease_, [this](uint32_t target) { return paths_.NameOf(target); }),
                 [this](uint32_t target, const Status& state, const nvmeof::Namespace* found) {
                   paths_.SetNamespace(target, state, found);
                   // A namespace whose paths are away for a while is waited for, by the kernel's multipath.
-                  targets_.SetGateway(target, found ? Status::Ok() : state);
+                  targets_.SetGateway(target, found ? Status::Ok() : state,
+                                      found ? found->paths : std::vector<nvmeof::Path>());
                 }),
       settler_({.set_chunks = [this](const std::vector<weft_chunk>& maps) { return SetChunks(maps); },
                 .settle = [this] { return channel_->Settle(); }},
@@ -71,7 +85,9 @@ Agent::Agent(std::unique_ptr<channel::Channel> channel, InitiatorMaker make_init
       session_({.server = options.meta,
                 .cluster = options.attach.cluster,
                 .client = channel_->client(),
-                .host = options.host},
+                .host = options.host,
+                .hostnqn = options.hostnqn,
+                .nvme_drain = options.nvme_drain},
                health_, this),
       dispatcher_(channel_.get(), &session_, options.meta, health_, options.meta_connections) {
   for (size_t i = 0; i < channel_->queue_count(); ++i) {
@@ -79,7 +95,8 @@ Agent::Agent(std::unique_ptr<channel::Channel> channel, InitiatorMaker make_init
                              .spin_for_devices = options.spin_for_devices,
                              .detect = options.detect,
                              .create_initiator = {},
-                             .on_path = {}};
+                             .on_path = {},
+                             .lease = lease_};
     loop.create_initiator = [this, make_initiator](uint64_t session) {
       return make_initiator(channel_->pool(), session);
     };
@@ -132,10 +149,15 @@ Status Agent::OnAllLoops(const std::function<Status(QueueLoop&)>& task) {
 }
 
 Status Agent::OnSessionOpen(const idl::Session& session) {
+  auto cluster = UuidFromBytes(session.cluster_uuid);
+  if (!cluster.ok()) return cluster.status().Annotate("session: cluster_uuid");
   targets_.SetMap(session.targets);
   paths_.SetMap(session.targets);
   settler_.Begin(session.id, session.chunks_version, HasNvme(session.targets));
   // The targets that they lend a hand to can be reached when they have registered.
+  gateways_.SetSession({.cluster = *cluster,
+                        .session = static_cast<uint64_t>(session.id),
+                        .fence_below = static_cast<uint64_t>(session.fence_below)});
   gateways_.SetMap(session.targets);
   gateways_.WaitTried(options_.detect);
   idl::TargetMap map = session.targets;
@@ -206,7 +228,16 @@ Status Agent::HandDevice(uint32_t target, const std::optional<BlockDevice>& devi
   return s;
 }
 
+void Agent::OnLease(int64_t until_ns) {
+  bool held = lease_->holds();
+  lease_->Set(until_ns);
+  if (Status s = channel_->SetLease(until_ns); !s.ok()) LogError("{}", s.message());
+  if (held) return;
+  for (auto& loop : loops_) loop->Wake();
+}
+
 void Agent::OnSessionEnded() {
+  OnLease(0);
   settler_.End();
   paths_.Clear();
   gateways_.Stop(false);
@@ -214,6 +245,7 @@ void Agent::OnSessionEnded() {
 }
 
 void Agent::OnSessionClosed() {
+  OnLease(0);
   if (Status s = OnAllLoops([](QueueLoop& loop) { return loop.CloseSession(); }); !s.ok()) LogError("{}", s.message());
   settler_.End();
   paths_.Clear();

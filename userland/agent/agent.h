@@ -11,6 +11,7 @@
 
 #include "userland/agent/device_paths.h"
 #include "userland/agent/gateway.h"
+#include "userland/agent/lease.h"
 #include "userland/agent/meta_dispatcher.h"
 #include "userland/agent/queue_loop.h"
 #include "userland/agent/session_keeper.h"
@@ -29,7 +30,9 @@ struct AgentOptions {
   std::chrono::microseconds spin{0};
   bool spin_for_devices = true;  // QueueLoopOptions
   std::chrono::milliseconds detect{5000};
-  GatewayOptions gateway;  // of the NVMe-oF targets; cluster, meta and detect are those above
+  GatewayOptions gateway;                   // of the NVMe-oF targets; cluster, meta, detect and lease are the agent's
+  std::string hostnqn;                      // what this host is to their storage nodes
+  std::chrono::milliseconds nvme_drain{0};  // OpenSessionArgs.nvme_drain_ms
 };
 
 // Makes initiators on the pool; called in the queue threads.
@@ -60,10 +63,12 @@ class Agent : private SessionListener {
   Status OnSessionOpen(const idl::Session& session) override;
   void OnTargets(const idl::TargetMap& map) override;
   void OnChunks(const std::vector<idl::Chunk>& chunks, int64_t version) override;
+  void OnLease(int64_t until_ns) override;
   void OnSessionEnded() override;
   void OnSessionClosed() override;
 
   const AgentOptions options_;
+  const std::shared_ptr<Lease> lease_ = std::make_shared<Lease>();
   const std::shared_ptr<MetaServerHealth> health_ = std::make_shared<MetaServerHealth>();
   // Destroyed from the last to the first: the channel must outlive everybody.
   std::unique_ptr<channel::Channel> channel_;

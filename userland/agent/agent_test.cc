@@ -95,6 +95,26 @@ class AgentTest : public ::testing::Test {
   uint64_t tag_ = 0;
 };
 
+TEST_F(AgentTest, TheKernelIsToldHowLongTheLeaseLasts) {
+  ASSERT_TRUE(StartAgent().ok());
+  EXPECT_EQ(kernel_->lease_until_ns(), 0U);
+  auto before = static_cast<uint64_t>(BoottimeNs());
+  ASSERT_EQ(Mount(), static_cast<int32_t>(sizeof(weft_mount_rep)));
+  uint64_t first = kernel_->lease_until_ns();
+  EXPECT_GT(first, before);
+  EXPECT_LT(first, static_cast<uint64_t>(BoottimeNs()) + uint64_t{FakeMetaService::kLeaseMs} * 1'000'000);
+  ASSERT_TRUE(kernel_->WaitLease([&](uint64_t until) { return until > first; })) << "each renewal prolongs it";
+  meta_.EndSession();
+  ASSERT_TRUE(kernel_->WaitLease([](uint64_t until) { return until == 0; }));
+}
+
+TEST_F(AgentTest, UnmountEndsTheLease) {
+  ASSERT_TRUE(StartAgent().ok());
+  ASSERT_EQ(Mount(), static_cast<int32_t>(sizeof(weft_mount_rep)));
+  ASSERT_EQ(kernel_->WaitFor(PushOp(WEFT_META_UNMOUNT)), 0);
+  EXPECT_EQ(kernel_->lease_until_ns(), 0U);
+}
+
 TEST_F(AgentTest, MountsAndUnmounts) {
   ASSERT_TRUE(StartAgent().ok());
   EXPECT_TRUE(kernel_->ready());

@@ -10,14 +10,16 @@
 namespace weft::agent {
 namespace {
 
-BlockDevice DeviceOf(const nvmeof::Namespace& ns, std::shared_ptr<std::atomic<bool>> reachable) {
+BlockDevice DeviceOf(const nvmeof::Namespace& ns, std::shared_ptr<std::atomic<bool>> reachable,
+                     std::shared_ptr<std::atomic<bool>> leased) {
   uint64_t offset = target::AreasFor(0, target::Layout::kPlain).data;
   return {.path = ns.device,
           .number = ns.device_number,
           .data_offset = offset,
           .data_bytes = ns.bytes - std::min(offset, ns.bytes),
           .write_cache = ns.write_cache,
-          .reachable = std::move(reachable)};
+          .reachable = std::move(reachable),
+          .leased = std::move(leased)};
 }
 
 }  // namespace
@@ -29,6 +31,7 @@ void DevicePaths::SetMap(const idl::TargetMap& map) {
     auto id = static_cast<uint32_t>(target.id);
     Path& path = paths_[id];
     path.wanted = target.nvme.data_path;
+    *path.leased = target.leased;
     Apply(id, &path);
   }
 }
@@ -40,7 +43,7 @@ void DevicePaths::SetNamespace(uint32_t target, const Status& state, const nvmeo
   if (!path.device || path.device->number != found->device_number) {
     // It went and came back as another block device: whoever has the old one gets errors alone.
     Drop(target, &path);
-    path.device = DeviceOf(*found, std::make_shared<std::atomic<bool>>(state.ok()));
+    path.device = DeviceOf(*found, std::make_shared<std::atomic<bool>>(state.ok()), path.leased);
   }
   *path.device->reachable = state.ok();
   Apply(target, &path);

@@ -5,8 +5,10 @@
 // the order of the calls.
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -40,6 +42,7 @@ class DevicePaths {
  private:
   struct Path {
     idl::DataPath::type wanted = idl::DataPath::AUTO;
+    std::shared_ptr<std::atomic<bool>> leased = std::make_shared<std::atomic<bool>>(true);
     std::optional<BlockDevice> device;
     bool direct = false;  // the kernel has it
     bool queues = false;  // the queue threads have it

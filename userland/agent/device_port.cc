@@ -6,6 +6,7 @@
 
 #include <array>
 #include <cerrno>
+#include <thread>
 
 namespace weft::agent {
 namespace {
@@ -14,6 +15,17 @@ using rdma::BackendDone;
 using rdma::BackendOp;
 
 constexpr size_t kPollBatch = 64;
+constexpr off_t kPortByte = 1;  // that ports lock
+constexpr std::chrono::milliseconds kLookAgain{5};
+
+int LockPortByte(int fd, short type) {
+  struct flock lock {};
+  lock.l_type = type;
+  lock.l_whence = SEEK_SET;
+  lock.l_start = kPortByte;
+  lock.l_len = 1;
+  return fcntl(fd, F_OFD_SETLK, &lock);
+}
 
 BackendOp OpOf(rdma::BlockOp op) {
   switch (op) {
@@ -30,18 +42,37 @@ BackendOp OpOf(rdma::BlockOp op) {
   }
 }
 
-// A path and a namespace fail differently: what cannot be reached may come back.
+// As Gateway::Translate.
 int32_t Translate(const BlockDevice& device, int32_t result) {
+  if (result == -EBADE) return -ESTALE;
   bool path = result == -EIO || result == -ENODEV || result == -ENXIO || result == -ENOLINK || result == -ETIMEDOUT;
   return path && !*device.reachable ? -EHOSTDOWN : result;
 }
 
 }  // namespace
 
+Status AwaitNoPort(const std::string& path, std::chrono::milliseconds patience) {
+  int fd = open(path.c_str(), O_RDWR | O_CLOEXEC);
+  if (fd < 0) return Status::Errno(errno, path);
+  auto deadline = std::chrono::steady_clock::now() + patience;
+  int error = 0;
+  // The kernel takes a closed ring apart in the background, and a lock that is waited for knows no time limit.
+  while ((error = LockPortByte(fd, F_WRLCK) == 0 ? 0 : errno) == EAGAIN &&
+         std::chrono::steady_clock::now() < deadline) {
+    std::this_thread::sleep_for(kLookAgain);
+  }
+  Status status;
+  if (error == EAGAIN) status = Error(EBUSY, "{}: requests of the agent before are still under way", path);
+  if (error != 0 && error != EAGAIN) status = Status::Errno(error, fmt::format("lock {}", path));
+  close(fd);
+  return status;
+}
+
 Result<std::unique_ptr<DevicePort>> DevicePort::Open(const BlockDevice& device, std::span<std::byte> pool) {
-  std::unique_ptr<DevicePort> port(new DevicePort(pool));
+  std::unique_ptr<DevicePort> port(new DevicePort(pool, device.leased));
   port->fd_ = open(device.path.c_str(), O_RDWR | O_DIRECT | O_CLOEXEC);
   if (port->fd_ < 0) return Status::Errno(errno, device.path);
+  if (LockPortByte(port->fd_, F_RDLCK) != 0) return Status::Errno(errno, fmt::format("lock {}", device.path));
   auto ring = target::UringBackend::Create(port->fd_, true, 0, device.data_offset + device.data_bytes);
   if (!ring.ok()) return ring.status().Annotate(device.path);
   port->ring_ = *std::move(ring);

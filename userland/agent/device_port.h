@@ -5,6 +5,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -27,8 +28,14 @@ struct BlockDevice {
   bool write_cache = false;
   // A request that failed while this is false could not reach the namespace. Set by whoever watches its paths.
   std::shared_ptr<std::atomic<bool>> reachable;
+  // It is to be used within the lease alone.
+  std::shared_ptr<std::atomic<bool>> leased;
   bool operator==(const BlockDevice&) const = default;
 };
+
+// Until no DevicePort on it is left. EBUSY: one has requests under way for longer than `patience`, perhaps of a process
+// that was killed: they hold its open file. What they write must not come after what is sent now.
+Status AwaitNoPort(const std::string& path, std::chrono::milliseconds patience);
 
 class DevicePort {
  public:
@@ -43,6 +50,7 @@ class DevicePort {
   // Adds what has ended, as BlockInitiator::Poll does; how many.
   size_t Poll(std::vector<rdma::BlockCompletion>* done);
   size_t in_flight() const { return in_flight_; }
+  bool leased() const { return *leased_; }
   int event_fd() const { return ring_->fd(); }  // readable when there may be something to Poll
   bool Arm() { return backend_->Arm(); }        // before sleeping; false: Poll again instead
 
@@ -51,9 +59,11 @@ class DevicePort {
     uint64_t tag = 0;
     uint32_t length = 0;
   };
-  explicit DevicePort(std::span<std::byte> pool) : pool_(pool) {}
+  DevicePort(std::span<std::byte> pool, std::shared_ptr<std::atomic<bool>> leased)
+      : pool_(pool), leased_(std::move(leased)) {}
 
   const std::span<std::byte> pool_;
+  const std::shared_ptr<std::atomic<bool>> leased_;
   int fd_ = -1;
   std::unique_ptr<target::UringBackend> ring_;
   std::unique_ptr<target::PlainBackend> backend_;

@@ -19,7 +19,6 @@ namespace weft::agent {
 namespace {
 
 constexpr int64_t kFirstSession = 5;
-constexpr int32_t kLeaseMs = 3000;
 constexpr auto kPatience = std::chrono::seconds(20);
 
 [[noreturn]] void Throw(int code, const std::string& message) {
@@ -271,7 +270,7 @@ idl::Session FakeMetaService::MakeSession() const {
   session.chunk_blocks = 1 << 14;
   session.copies = 2;
   session.cluster_uuid = std::string(16, 'c');
-  session.lease_ms = kLeaseMs;
+  session.lease_ms = FakeMetaService::kLeaseMs;
   session.root.ino = 1;
   session.root.mode = S_IFDIR | 0755;
   session.root.nlink = 2;

@@ -20,6 +20,8 @@ namespace weft::agent {
 
 class FakeMetaService {
  public:
+  static constexpr int32_t kLeaseMs = 3000;
+
   FakeMetaService();
   ~FakeMetaService();
 

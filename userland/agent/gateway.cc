@@ -12,6 +12,7 @@
 
 #include "nvmeof/await_namespace.h"
 #include "thrift-gen/TargetService.h"
+#include "userland/agent/device_port.h"
 #include "userland/base/log.h"
 #include "userland/target/target_server.h"
 
@@ -21,6 +22,7 @@ namespace {
 using std::chrono::milliseconds;
 using SteadyClock = std::chrono::steady_clock;
 
+constexpr milliseconds kPortPatience{1000};  // for what a killed agent has left
 constexpr milliseconds kConnectingLook{20};  // at what connecting has come to
 constexpr uint64_t kBufferBytes = 8 << 20;   // for jobs and for copies that are being made, not for every request
 constexpr uint32_t kDepthTotal = 256;
@@ -41,18 +43,22 @@ class RealServer final : public GatewayServer {
 }  // namespace
 
 Result<std::unique_ptr<GatewayServer>> OpenTargetServer(const target::TargetServerOptions& options) {
+  if (Status s = AwaitNoPort(options.backing.path, kPortPatience); !s.ok()) return s;
   auto opened = target::TargetServer::Open(options);
   if (!opened.ok()) return opened.status();
   return std::unique_ptr<GatewayServer>(std::make_unique<RealServer>(*std::move(opened)));
 }
 
-Gateway::Gateway(const GatewayOptions& options, const idl::TargetAddress& target, StateCallback on_state)
+Gateway::Gateway(const GatewayOptions& options, const nvmeof::ReservationClaim& session,
+                 const idl::TargetAddress& target, StateCallback on_state)
     : options_(options),
+      session_(session),
       id_(static_cast<uint32_t>(target.id)),
       uuid_(*UuidFromBytes(target.uuid)),
       on_state_(std::move(on_state)),
       fabric_(options.make_fabric()),
       connector_(options.make_fabric, options.host),
+      leased_(target.leased),
       target_(target),
       thread_([this] { Main(); }) {
   pthread_setname_np(thread_.native_handle(), "weftd/gateway");
@@ -73,6 +79,7 @@ bool Gateway::Stop(SteadyClock::time_point connected_by) {
 }
 
 void Gateway::Update(const idl::TargetAddress& target) {
+  leased_ = target.leased;
   std::lock_guard lock(mutex_);
   target_ = target;
 }
@@ -122,9 +129,9 @@ void Gateway::SetState(const Status& state, const nvmeof::Namespace* ns) {
     std::lock_guard lock(mutex_);
     namespace_ = ns ? *ns : nvmeof::Namespace{};
     same = told_ && told_->ok() == state.ok() && told_->message() == state.message() &&
-           told_device_ == namespace_.device_number;
+           told_namespace_.device_number == namespace_.device_number && told_namespace_.paths == namespace_.paths;
     told_ = state;
-    told_device_ = namespace_.device_number;
+    told_namespace_ = namespace_;
   }
   if (!same) on_state_(id_, state, ns);
 }
@@ -203,8 +210,10 @@ Result<std::string> Gateway::OwnAddress(const std::string& peer) const {
   return Status::Errno(ok ? EADDRNOTAVAIL : error, fmt::format("route to storage node {}", peer));
 }
 
-// A path and a namespace fail differently: what cannot be reached may come back.
+// A path and a namespace fail differently: what cannot be reached may come back. Whoever is kept out by a reservation
+// was thrown out of it by a later session, unless it is registered again in a moment.
 int32_t Gateway::Translate(int32_t result) {
+  if (result == -EBADE) return -ESTALE;
   if (result != -EIO && result != -ENODEV && result != -ENXIO && result != -ENOLINK && result != -ETIMEDOUT)
     return result;
   std::lock_guard lock(mutex_);
@@ -214,6 +223,7 @@ int32_t Gateway::Translate(int32_t result) {
 void Gateway::FillReport(idl::TargetReport* report) {
   report->data_path = options_.data_path ? options_.data_path(id_) : "agent";
   std::lock_guard lock(mutex_);
+  report->reserved = reserved_;
   for (const nvmeof::Path& path : namespace_.paths) {
     idl::NvmePath& out = report->paths.emplace_back();
     out.endpoint = path.endpoint.ToString();
@@ -222,6 +232,59 @@ void Gateway::FillReport(idl::TargetReport* report) {
     out.ana_state = path.ana_state;
   }
 }
+
+// ---- the reservation ----------------------------------------------------------------------------------------
+
+void Gateway::SetReserved(bool reserved) {
+  std::lock_guard lock(mutex_);
+  reserved_ = reserved;
+}
+
+// It is asked only when this host is not registered.
+Status Gateway::SessionLives() {
+  SetReserved(false);
+  return options_.session_lives ? options_.session_lives(session_.session) : Status::Ok();
+}
+
+Status Gateway::Reserve(const nvmeof::Namespace& ns) {
+  reservation_ = nullptr;
+  SetReserved(false);
+  auto port = options_.open_reservation(ns);
+  if (!port.ok()) return port.status();
+  std::string name = fmt::format("namespace {} of {}", ns.nsid, ns.nqn);
+  auto reservation =
+      std::make_unique<nvmeof::Reservation>(*std::move(port), name, session_, [this] { return SessionLives(); });
+  auto supported = reservation->Supported();
+  if (!supported.ok()) return supported.status().Annotate(name);
+  if (!*supported) {
+    if (std::exchange(reservation_told_, "none") != "none")
+      LogInfo("target '{}': its namespace has no reservations", target().name);
+    return {};
+  }
+  reservation_ = std::move(reservation);
+  return KeepReserved();
+}
+
+Status Gateway::KeepReserved() {
+  auto changes = reservation_->Hold();
+  if (!changes.ok()) return changes.status();
+  SetReserved(true);
+  if (changes->registered || changes->reserved)
+    LogInfo("target '{}': its namespace is reserved, with a key of session {}", target().name, session_.session);
+  for (uint32_t session : changes->thrown_out)
+    LogWarning("target '{}': session {} has ended and was thrown out of its namespace", target().name, session);
+  return {};
+}
+
+void Gateway::GiveUpReservation() {
+  if (!reservation_) return;
+  if (Status s = reservation_->Release(); !s.ok())
+    LogWarning("target '{}': its namespace stays reserved for session {}: {}", target().name, session_.session,
+               s.message());
+  reservation_ = nullptr;
+}
+
+// ---- serving ------------------------------------------------------------------------------------------------
 
 Status Gateway::Open(const nvmeof::Namespace& ns) {
   idl::TargetAddress now = target();
@@ -238,6 +301,7 @@ Status Gateway::Open(const nvmeof::Namespace& ns) {
                                         .command = "weftctl target add"},
                             .write_cache = ns.write_cache,
                             .translate = [this](int32_t result) { return Translate(result); },
+                            .may_send = [this] { return !options_.lease || !leased_ || options_.lease->holds(); },
                             .cluster_key = options_.cluster_key,
                             // What it acknowledges is durable: it cannot be started anew and have lost something.
                             .incarnation = 1,
@@ -252,6 +316,7 @@ Status Gateway::Open(const nvmeof::Namespace& ns) {
                             .add_to_report = [this](idl::TargetReport* report) { FillReport(report); }});
   if (!opened.ok()) return opened.status();
   if (Uuid uuid = (*opened)->uuid(); uuid != uuid_) {
+    GiveUpReservation();  // of all failures the one that makes it somebody else's
     return Error(EINVAL, "namespace {} of {} is labelled as target {}, target '{}' is {}: was it exchanged?", ns.nsid,
                  ns.nqn, ToString(uuid), now.name, ToString(uuid_));
   }
@@ -264,6 +329,7 @@ Status Gateway::Open(const nvmeof::Namespace& ns) {
 // As long as a path is there, or was there within `detect`. Why it has ended.
 Status Gateway::Watch(const nvmeof::Namespace& opened) {
   auto seen = SteadyClock::now();
+  auto reserved = seen;
   bool was_reachable = true;
   while (WaitMs(options_.times.look)) {
     auto found =
@@ -279,6 +345,14 @@ Status Gateway::Watch(const nvmeof::Namespace& opened) {
     auto now = SteadyClock::now();
     if (state.ok()) seen = now;
     if (now - seen > options_.detect) return state;
+    if (state.ok() && reservation_ && now - reserved >= options_.times.reservation) {
+      reserved = now;
+      Status s = KeepReserved();
+      if (s.code() == ESTALE) return s;
+      // Whatever else it is, the storage node decides who writes: what is in force there stays.
+      if (std::exchange(reservation_told_, s.message()) != s.message() && !s.ok())
+        LogWarning("target '{}': {}", target().name, s.message());
+    }
     if (std::exchange(was_reachable, state.ok()) == state.ok()) continue;
     if (state.ok()) {
       LogInfo("target '{}': a path to its namespace is live again", target().name);
@@ -297,6 +371,7 @@ Status Gateway::Attend() {
                                       [this](const nvmeof::Namespace& ns) { return IsOurs(ns); },
                                       {.wait = [this](milliseconds time) { return WaitMs(time); }});
   if (!found.ok()) return found.status();
+  if (Status s = Reserve(*found); !s.ok()) return s;
   if (Status s = Open(*found); !s.ok()) return s;
   LogInfo("target '{}' is {}, namespace {} of {}", target().name, found->device, found->nsid, found->nqn);
   SetState({}, &*found);

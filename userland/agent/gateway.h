@@ -9,12 +9,16 @@
 //
 //   connecting --the namespace is there, and its label is right--> attending --no path for `detect`--> connecting
 //
+// Where the namespace has reservations, it is reserved for this session before anything is read or written there, and
+// that is looked after all the time (nvmeof/reservation.h).
+//
 // One path is enough. Those that are missing, or are told of later, are tried again while it attends. A namespace that
 // comes back as another block device is opened anew. A refusal by the metadata server ends it for good.
 //
 // Callbacks come from that thread. The other functions are for any one thread.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
@@ -28,7 +32,9 @@
 #include <vector>
 
 #include "nvmeof/fabric.h"
+#include "nvmeof/reservation.h"
 #include "thrift-gen/meta_types.h"
+#include "userland/agent/lease.h"
 #include "userland/agent/path_connector.h"
 #include "userland/base/address.h"
 #include "userland/base/status.h"
@@ -61,7 +67,8 @@ struct GatewayTimes {
   std::chrono::milliseconds look{250};  // at the paths
   std::chrono::milliseconds retry_min{200};
   std::chrono::milliseconds retry_max{5000};
-  std::chrono::milliseconds missing{5000};  // between attempts to connect a path while another one serves
+  std::chrono::milliseconds missing{5000};      // between attempts to connect a path while another one serves
+  std::chrono::milliseconds reservation{1000};  // between looks at it
 };
 
 // The same for all gateways of an agent.
@@ -75,7 +82,12 @@ struct GatewayOptions {
   GatewayTimes times{};
   // Of a target, in force: as in TargetReport. From the servers' threads. Empty: "agent".
   std::function<std::string(uint32_t target)> data_path;
+  std::shared_ptr<const Lease> lease;  // within which a target that is leased is written to; null: always
+  // Asks the metadata server, once; ESTALE: it has ended. From the gateways' threads. Empty: it lives.
+  std::function<Status(uint64_t session)> session_lives;
   PathConnector::FabricMaker make_fabric = nvmeof::MakeRealFabric;
+  std::function<Result<std::unique_ptr<nvmeof::ReservationPort>>(const nvmeof::Namespace& ns)> open_reservation =
+      nvmeof::OpenReservation;
   std::function<Result<std::unique_ptr<GatewayServer>>(const target::TargetServerOptions&)> open_server =
       OpenTargetServer;
 };
@@ -83,10 +95,12 @@ struct GatewayOptions {
 class Gateway {
  public:
   // Ok: the namespace is attended to, and *found is it. Else why it is not: with `found` no path to it is usable just
-  // now, and requests wait in the kernel; without, it has gone or was given up. When that changes.
+  // now, and requests wait in the kernel; without, it has gone or was given up. When that, or the state of a path,
+  // changes.
   using StateCallback = std::function<void(uint32_t target, const Status& state, const nvmeof::Namespace* found)>;
 
-  Gateway(const GatewayOptions& options, const idl::TargetAddress& target, StateCallback on_state);
+  Gateway(const GatewayOptions& options, const nvmeof::ReservationClaim& session, const idl::TargetAddress& target,
+          StateCallback on_state);
   ~Gateway();
   Gateway(const Gateway&) = delete;
   Gateway& operator=(const Gateway&) = delete;
@@ -101,6 +115,8 @@ class Gateway {
   // until connected_by, no longer: true, there is none.
   void BeginStop();
   bool Stop(std::chrono::steady_clock::time_point connected_by = {});
+  // After Stop: this host has no part any more in the reservation of the namespace.
+  void GiveUpReservation();
   std::string nqn() const;  // of its subsystem; empty: its paths are none
   bool IsOurs(const nvmeof::Namespace& ns) const;
 
@@ -110,6 +126,10 @@ class Gateway {
   Status Attend();
   Status Connect(const std::vector<nvmeof::Uri>& paths);
   void ConnectMissing(const nvmeof::Namespace& ns);
+  Status Reserve(const nvmeof::Namespace& ns);
+  Status KeepReserved();
+  Status SessionLives();
+  void SetReserved(bool reserved);
   Status Open(const nvmeof::Namespace& ns);
   Status Watch(const nvmeof::Namespace& ns);
   int32_t Translate(int32_t result);
@@ -123,6 +143,7 @@ class Gateway {
   idl::TargetAddress target() const;
 
   const GatewayOptions& options_;
+  const nvmeof::ReservationClaim session_;
   const uint32_t id_;
   const Uuid uuid_;
   const StateCallback on_state_;
@@ -130,15 +151,20 @@ class Gateway {
   const std::unique_ptr<nvmeof::Fabric> fabric_;
   PathConnector connector_;
   std::unique_ptr<GatewayServer> server_;
-  std::string missing_;  // what was logged of the paths that are not connected
+  std::string missing_;                               // what was logged of the paths that are not connected
+  std::unique_ptr<nvmeof::Reservation> reservation_;  // null: the namespace has none
+  std::string reservation_told_;                      // what was logged of it
+
+  std::atomic<bool> leased_;
 
   mutable std::mutex mutex_;  // guards all below
   std::condition_variable changed_;
   idl::TargetAddress target_;
   nvmeof::Namespace namespace_;  // as it was seen last
   std::optional<Address> served_at_;
+  bool reserved_ = false;
   std::optional<Status> told_;  // to on_state_
-  uint64_t told_device_ = 0;
+  nvmeof::Namespace told_namespace_;
   bool tried_ = false;
   std::optional<Status> refused_;  // by the metadata server, for good
   bool stop_ = false;
@@ -153,24 +179,28 @@ class Gateways {
   Gateways(const Gateways&) = delete;
   Gateways& operator=(const Gateways&) = delete;
 
+  // For which session those are that the next maps begin.
+  void SetSession(const nvmeof::ReservationClaim& session) { session_ = session; }
   // Begins and ends gateways as the map says.
   void SetMap(const idl::TargetMap& map);
   // Until all have registered or failed once, `timeout` at most.
   void WaitTried(std::chrono::milliseconds timeout);
   // Says where they serve, which the metadata server may not have told yet.
   void Localize(idl::TargetMap* map) const;
-  // Ends them. disconnect: their paths too, also those of gateways that were ended before without it; but no subsystem
-  // of which this host sees other namespaces. The next map begins them anew.
+  // Ends them. disconnect: their paths and reservations too, also those of gateways that were ended before without it;
+  // but no subsystem of which this host sees other namespaces. The next map begins them anew.
   void Stop(bool disconnect);
 
  private:
   using Map = std::map<uint32_t, std::unique_ptr<Gateway>>;
 
   static void End(const Map& gateways);
+  static void GiveUpReservations(const Map& gateways);
   void Disconnect(const Map& gateways) const;
 
   const GatewayOptions options_;
   const Gateway::StateCallback on_state_;
+  nvmeof::ReservationClaim session_;
   Map gateways_;
   bool ended_ = false;  // gateways_ are there to be disconnected
 };

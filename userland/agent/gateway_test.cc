@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// Gateways between a fake fabric and fake target servers.
+// Gateways: their paths, their states, those of a session.
 #include "userland/agent/gateway.h"
 
 #include <algorithm>
@@ -9,9 +9,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "thrift-gen/TargetService.h"
-#include "userland/agent/shared_fabric.h"
-#include "userland/target/target_server.h"
+#include "userland/agent/gateway_fixture.h"
 
 namespace weft::agent {
 namespace {
@@ -23,185 +21,6 @@ using std::chrono::seconds;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using SteadyClock = std::chrono::steady_clock;
-
-constexpr const char* kNqn = "nqn.2026-01.test:store";
-constexpr uint16_t kPort = 4711;
-
-Uuid UuidOf(uint32_t target) {
-  Uuid uuid{};
-  uuid.fill(static_cast<uint8_t>(target));
-  return uuid;
-}
-
-// What the gateways did, in the eyes of the test; `kernel` wakes who waits for it.
-struct Record {
-  struct State {
-    Status status;
-    std::string device;  // empty: no namespace was told
-  };
-  struct Server {
-    target::TargetServerOptions options;
-    GatewayServer::Callbacks callbacks;
-    bool linked = false;
-    bool closed = false;
-  };
-  std::map<uint32_t, std::vector<State>> states;
-  std::vector<std::shared_ptr<Server>> servers;
-  std::map<std::string, Uuid> labels;  // by device
-};
-
-class GatewayTest : public ::testing::Test {
- protected:
-  GatewayTest() {
-    kernel_->fabric.AddSubsystem(kNqn, {first_, second_});
-    options_.cluster = "lab";
-    options_.meta = {"10.0.0.99", 7470};
-    options_.cluster_key = {1, 2, 3};
-    options_.rdma_address = "10.0.0.77";
-    options_.host.hostnqn = "nqn.me";
-    options_.detect = hours(1);
-    options_.times = {
-        .look = milliseconds(1), .retry_min = milliseconds(1), .retry_max = milliseconds(1), .missing = hours(1)};
-    options_.make_fabric = Maker(kernel_);
-    options_.open_server = [this](const target::TargetServerOptions& options) { return OpenServer(options); };
-  }
-  ~GatewayTest() override {
-    kernel_->Unblock();
-    gateway_ = nullptr;
-    gateways_ = nullptr;
-    EXPECT_TRUE(kernel_->AwaitLentBack());
-  }
-
-  // A server on a namespace, of the label that Record says.
-  class FakeServer final : public GatewayServer {
-   public:
-    FakeServer(GatewayTest* test, std::shared_ptr<Record::Server> record, Uuid uuid)
-        : test_(test), record_(std::move(record)), uuid_(uuid) {}
-    ~FakeServer() override {
-      std::lock_guard lock(test_->kernel_->mutex);
-      record_->closed = true;
-      test_->kernel_->changed.notify_all();
-    }
-    Uuid uuid() const override { return uuid_; }
-    uint16_t port() const override { return kPort; }
-    void Link(Callbacks callbacks) override {
-      std::lock_guard lock(test_->kernel_->mutex);
-      record_->callbacks = std::move(callbacks);
-      record_->linked = true;
-      test_->kernel_->changed.notify_all();
-    }
-
-   private:
-    GatewayTest* const test_;
-    const std::shared_ptr<Record::Server> record_;
-    const Uuid uuid_;
-  };
-
-  Result<std::unique_ptr<GatewayServer>> OpenServer(const target::TargetServerOptions& options) {
-    std::lock_guard lock(kernel_->mutex);
-    auto server = std::make_shared<Record::Server>();
-    server->options = options;
-    record_.servers.push_back(server);
-    return std::unique_ptr<GatewayServer>(
-        std::make_unique<FakeServer>(this, server, record_.labels.at(options.backing.path)));
-  }
-
-  static std::string Text(const Endpoint& endpoint, uint32_t nsid = 1) {
-    return nvmeof::Uri{endpoint, kNqn, nsid}.ToString();
-  }
-  // Target `id` is namespace `id`, at both endpoints.
-  idl::TargetAddress Target(uint32_t id = 1) const {
-    idl::TargetAddress target;
-    target.id = static_cast<int32_t>(id);
-    target.uuid = ToBytes(UuidOf(id));
-    target.name = "n" + std::to_string(id);
-    target.zone = "r1";
-    target.weight = 30;
-    idl::NvmeNamespace nvme;
-    nvme.uris = {Text(first_, id), Text(second_, id)};
-    nvme.uuid = std::string(16, static_cast<char>(0x40 + id));
-    nvme.nguid = std::string(16, static_cast<char>(0x60 + id));
-    nvme.nsid = static_cast<int32_t>(id);
-    target.__set_nvme(nvme);
-    return target;
-  }
-  void AddNamespace(uint32_t id = 1, uint64_t device_number = 0) {
-    nvmeof::Namespace ns;
-    ns.nsid = id;
-    ns.device = fmt::format("/dev/test{}.{}", id, device_number);
-    ns.device_number = device_number;
-    ns.id.uuid.fill(static_cast<uint8_t>(0x40 + id));
-    ns.id.nguid.fill(static_cast<uint8_t>(0x60 + id));
-    ns.bytes = 1 << 30;
-    ns.write_cache = true;
-    {
-      std::lock_guard lock(kernel_->mutex);
-      record_.labels[ns.device] = UuidOf(id);
-    }
-    kernel_->fabric.AddNamespace(kNqn, ns);
-  }
-
-  Gateway::StateCallback Listener() {
-    return [this](uint32_t target, const Status& state, const nvmeof::Namespace* found) {
-      std::lock_guard lock(kernel_->mutex);
-      record_.states[target].push_back({state, found ? found->device : ""});
-      kernel_->changed.notify_all();
-    };
-  }
-  void Start() { gateway_ = std::make_unique<Gateway>(options_, Target(), Listener()); }
-  void StartAll(std::vector<uint32_t> ids) {
-    gateways_ = std::make_unique<Gateways>(options_, Listener());
-    SetMap(std::move(ids));
-  }
-  void SetMap(std::vector<uint32_t> ids) {
-    idl::TargetMap map;
-    for (uint32_t id : ids) map.targets.push_back(Target(id));
-    gateways_->SetMap(map);
-  }
-
-  // The last state told of a target is this one.
-  bool AwaitState(int code, bool device, uint32_t target = 1) {
-    return kernel_->Await([&] {
-      const auto& states = record_.states[target];
-      return !states.empty() && states.back().status.code() == code && states.back().device.empty() != device;
-    });
-  }
-  bool AwaitUp(uint32_t target = 1) { return AwaitState(0, true, target); }
-  Record::State LastState() {
-    std::lock_guard lock(kernel_->mutex);
-    return record_.states[1].back();
-  }
-  size_t StateCount() {
-    std::lock_guard lock(kernel_->mutex);
-    return record_.states[1].size();
-  }
-  // The newest, when there are `count` of them and it has been linked.
-  std::shared_ptr<Record::Server> AwaitServer(size_t count = 1) {
-    bool there = kernel_->Await([&] { return record_.servers.size() >= count && record_.servers.back()->linked; });
-    EXPECT_TRUE(there) << "no server " << count;
-    std::lock_guard lock(kernel_->mutex);
-    return there ? record_.servers.back() : std::make_shared<Record::Server>();
-  }
-  bool AwaitClosed(const std::shared_ptr<Record::Server>& server) {
-    return kernel_->Await([&] { return server->closed; });
-  }
-  size_t ServerCount() {
-    std::lock_guard lock(kernel_->mutex);
-    return record_.servers.size();
-  }
-  bool AwaitConnected(const Endpoint& endpoint) {
-    return kernel_->Await([&] { return kernel_->fabric.connected(endpoint, kNqn); });
-  }
-  bool Connected() const { return kernel_->fabric.connected(first_, kNqn) || kernel_->fabric.connected(second_, kNqn); }
-
-  const Endpoint first_{nvmeof::Transport::kRdma, "10.0.0.1", 4420};
-  const Endpoint second_{nvmeof::Transport::kRdma, "10.0.1.1", 4420};
-  std::shared_ptr<SharedFabric> kernel_ = std::make_shared<SharedFabric>();
-  GatewayOptions options_;
-  Record record_;  // under kernel_->mutex
-  std::unique_ptr<Gateway> gateway_;
-  std::unique_ptr<Gateways> gateways_;
-};
 
 // ---- one gateway --------------------------------------------------------------------------------------------
 
@@ -245,7 +64,7 @@ TEST_F(GatewayTest, ItsAddressIsTheOneThatTheStorageNodeIsReachedFrom) {
   options_.rdma_address = "";
   idl::TargetAddress target = Target();
   target.nvme.uris = {Text(local)};
-  gateway_ = std::make_unique<Gateway>(options_, target, Listener());
+  gateway_ = std::make_unique<Gateway>(options_, session_, target, Listener());
   ASSERT_TRUE(AwaitUp());
   EXPECT_EQ(gateway_->served_at()->host, "127.0.0.1");
 }
@@ -304,7 +123,7 @@ TEST_F(GatewayTest, AnotherNamespaceOfTheSubsystemIsNotTaken) {
   AddNamespace(2);
   AddNamespace(1);
   idl::TargetAddress target = Target();
-  gateway_ = std::make_unique<Gateway>(options_, target, Listener());
+  gateway_ = std::make_unique<Gateway>(options_, session_, target, Listener());
   ASSERT_TRUE(AwaitUp());
   EXPECT_EQ(LastState().device, "/dev/test1.0");
 }
@@ -314,7 +133,7 @@ TEST_F(GatewayTest, WithoutIdentifiersItGoesByTheNumber) {
   AddNamespace(1);
   idl::TargetAddress target = Target();
   target.nvme.uuid = target.nvme.nguid = std::string(16, '\0');
-  gateway_ = std::make_unique<Gateway>(options_, target, Listener());
+  gateway_ = std::make_unique<Gateway>(options_, session_, target, Listener());
   ASSERT_TRUE(AwaitUp());
   EXPECT_EQ(LastState().device, "/dev/test1.0");
 }
@@ -322,7 +141,7 @@ TEST_F(GatewayTest, WithoutIdentifiersItGoesByTheNumber) {
 TEST_F(GatewayTest, AUriThatIsNoneIsTold) {
   idl::TargetAddress target = Target();
   target.nvme.uris[1] = "nvme+fc://x/nqn.x";
-  gateway_ = std::make_unique<Gateway>(options_, target, Listener());
+  gateway_ = std::make_unique<Gateway>(options_, session_, target, Listener());
   ASSERT_TRUE(AwaitState(EINVAL, false));
   EXPECT_THAT(LastState().status.message(), HasSubstr("nvme+fc://"));
   EXPECT_EQ(gateway_->nqn(), "");
@@ -388,7 +207,7 @@ TEST_F(GatewayTest, PathsThatAreToldOfLaterAreConnected) {
   options_.times.missing = milliseconds(0);
   idl::TargetAddress target = Target();
   target.nvme.uris = {Text(first_)};
-  gateway_ = std::make_unique<Gateway>(options_, target, Listener());
+  gateway_ = std::make_unique<Gateway>(options_, session_, target, Listener());
   ASSERT_TRUE(AwaitUp());
   ASSERT_TRUE(kernel_->AwaitLooks());
   EXPECT_FALSE(kernel_->fabric.connected(second_, kNqn));
@@ -404,13 +223,13 @@ TEST_F(GatewayTest, AShortOutageIsToldAndSatOut) {
   auto server = AwaitServer();
   kernel_->fabric.SetAnaState(second_, "inaccessible");
   ASSERT_TRUE(kernel_->AwaitLooks());
-  EXPECT_EQ(StateCount(), 1U) << "there is another path";
+  EXPECT_EQ(StateCount(), 2U) << "there is another path, which is all that is told";
   kernel_->fabric.SetReachable(first_, false);
   ASSERT_TRUE(AwaitState(EHOSTDOWN, true));
   EXPECT_TRUE(gateway_->served_at());
   kernel_->fabric.SetReachable(first_, true);
   ASSERT_TRUE(AwaitUp());
-  EXPECT_EQ(StateCount(), 3U);
+  EXPECT_EQ(StateCount(), 4U);
   EXPECT_FALSE(server->closed);
   EXPECT_EQ(ServerCount(), 1U);
 }

@@ -37,7 +37,7 @@ void Gateways::SetMap(const idl::TargetMap& map) {
     if (auto known = gateways_.find(id); known != gateways_.end()) {
       known->second->Update(target);
     } else {
-      gateways_[id] = std::make_unique<Gateway>(options_, target, on_state_);
+      gateways_[id] = std::make_unique<Gateway>(options_, session_, target, on_state_);
     }
   }
   Map gone;
@@ -47,6 +47,7 @@ void Gateways::SetMap(const idl::TargetMap& map) {
     it = next;
   }
   End(gone);
+  GiveUpReservations(gone);
   Disconnect(gone);
 }
 
@@ -71,6 +72,7 @@ void Gateways::Stop(bool disconnect) {
   End(gateways_);
   ended_ = true;
   if (!disconnect) return;
+  GiveUpReservations(gateways_);
   Disconnect(gateways_);
   gateways_.clear();
 }
@@ -79,6 +81,10 @@ void Gateways::Stop(bool disconnect) {
 void Gateways::End(const Map& gateways) {
   for (const auto& [id, gateway] : gateways) gateway->BeginStop();
   for (const auto& [id, gateway] : gateways) gateway->Stop();
+}
+
+void Gateways::GiveUpReservations(const Map& gateways) {
+  for (const auto& [id, gateway] : gateways) gateway->GiveUpReservation();
 }
 
 // Whoever else uses namespaces of a subsystem keeps it.

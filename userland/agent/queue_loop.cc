@@ -197,7 +197,14 @@ void QueueLoop::ClosePort(std::unique_ptr<DevicePort> port) { closing_.push_back
 
 Status QueueLoop::SetDevice(uint32_t target, const std::optional<BlockDevice>& device) {
   if (auto known = ports_.extract(target)) ClosePort(std::move(known.mapped()));
-  if (!device) return {};
+  if (!device) {
+    gone_.insert(target);
+    // Its gateway has gone with it; another one has another address.
+    if (initiator_) initiator_->RemoveTarget(target);
+    targets_.erase(target);
+    return {};
+  }
+  gone_.erase(target);
   auto port = DevicePort::Open(*device, channel_->pool());
   if (!port.ok()) return port.status();
   Watch((*port)->event_fd(), EPOLLIN | EPOLLET);
@@ -261,6 +268,7 @@ void QueueLoop::SubmitBlock(const weft_sqe& sqe) {
   if (status.ok() && initiator_ == nullptr) status = Error(ESTALE, "there is no session");
   if (status.ok() && session_ended_) return Push(sqe.tag, -ESTALE);
   DevicePort* port = PortFor(sqe);
+  if (status.ok() && port && port->leased() && !options_.lease->holds()) return Defer(sqe, true);
   if (status.ok()) status = port ? port->Submit(command) : initiator_->Submit(sqe.target, command);
   if (status.ok()) {
     ++in_flight_;
@@ -268,10 +276,9 @@ void QueueLoop::SubmitBlock(const weft_sqe& sqe) {
     kick_ = true;
     return;
   }
-  if (status.code() == ENODEV) {
-    // The kernel's chunk map may be newer than the target map: nextEvents brings the target soon.
-    return deferred_.push_back({sqe, Clock::now() + options_.detect});
-  }
+  if (status.code() == ENODEV && gone_.contains(sqe.target)) return Push(sqe.tag, -EHOSTDOWN);
+  // The kernel's chunk map may be newer than the target map: nextEvents brings the target soon.
+  if (status.code() == ENODEV) return Defer(sqe, false);
   Push(sqe.tag, -status.code());
   uint64_t missed = 0;
   if (bad_requests_.Pass(&missed)) {
@@ -280,20 +287,36 @@ void QueueLoop::SubmitBlock(const weft_sqe& sqe) {
   }
 }
 
+void QueueLoop::Defer(const weft_sqe& sqe, bool for_lease) {
+  deferred_.push_back({sqe, for_lease, Clock::now() + options_.detect});
+}
+
 void QueueLoop::RetryDeferred(bool targets_changed) {
   auto now = Clock::now();
   std::vector<Deferred> waiting;
   waiting.swap(deferred_);
   for (Deferred& entry : waiting) {
-    if (entry.deadline <= now || session_ended_) {
-      if (!session_ended_) LogError("target {} is not in the map of the metadata server", entry.sqe.target);
-      Push(entry.sqe.tag, session_ended_ ? -ESTALE : -EHOSTDOWN);
-    } else if (targets_changed && targets_.contains(entry.sqe.target)) {
+    if (session_ended_) {
+      Push(entry.sqe.tag, -ESTALE);
+    } else if (entry.for_lease ? options_.lease->holds() : targets_changed && targets_.contains(entry.sqe.target)) {
       SubmitBlock(entry.sqe);
+    } else if (entry.deadline <= now) {
+      GiveUp(entry);
     } else {
       deferred_.push_back(entry);
     }
   }
+}
+
+void QueueLoop::GiveUp(const Deferred& entry) {
+  uint64_t missed = 0;
+  if (!entry.for_lease) {
+    LogError("target {} is not in the map of the metadata server", entry.sqe.target);
+  } else if (lease_over_.Pass(&missed)) {
+    LogWarning("the lease is over and the metadata server is out of reach: a request for target {} waits (and {} more)",
+               entry.sqe.target, missed);
+  }
+  Push(entry.sqe.tag, -EHOSTDOWN);
 }
 
 void QueueLoop::Push(uint64_t tag, int32_t result) {

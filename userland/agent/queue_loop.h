@@ -14,6 +14,7 @@
 #include <chrono>
 #include <functional>
 #include <map>
+#include <set>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -22,6 +23,7 @@
 
 #include "rdma/block_initiator.h"
 #include "userland/agent/device_port.h"
+#include "userland/agent/lease.h"
 #include "userland/agent/rate_limit.h"
 #include "userland/base/status.h"
 #include "userland/channel/channel.h"
@@ -39,10 +41,12 @@ using InitiatorFactory = std::function<Result<std::unique_ptr<rdma::BlockInitiat
 
 struct QueueLoopOptions {
   std::chrono::microseconds spin{0};
-  bool spin_for_devices = true;            // also when only block devices have requests, or are there to have some
-  std::chrono::milliseconds detect{5000};  // how long a request may wait for a target not yet in the map
+  bool spin_for_devices = true;  // also when only block devices have requests, or are there to have some
+  // How long a request may wait for the lease, or for a target that is not in the map yet.
+  std::chrono::milliseconds detect{5000};
   InitiatorFactory create_initiator;
   rdma::BlockInitiator::TargetStateCallback on_path;  // a path went up or down
+  std::shared_ptr<const Lease> lease;                 // of the session
 };
 
 class QueueLoop {
@@ -59,6 +63,8 @@ class QueueLoop {
 
   // Takes no more requests; the thread ends when those taken are finished, after `grace` at the latest.
   void BeginStop(std::chrono::milliseconds grace);
+  // Looks again at what waits for the lease.
+  void Wake();
   // Waits for the end. Returns how many were left: the kernel keeps them for the next agent.
   size_t Join();
 
@@ -66,7 +72,8 @@ class QueueLoop {
   // Block requests flow from here on, under this session.
   Status OpenSession(uint64_t session, const std::vector<rdma::TargetEndpoint>& targets);
   Status SetTargets(const std::vector<rdma::TargetEndpoint>& targets);
-  // Requests for copies of the target that are in sync go to its block device from here on; nothing: to its gateway.
+  // Requests for copies of the target that are in sync go to its block device from here on; nothing: it has been out of
+  // reach for the detection time, so what is under way and what comes fails with -EHOSTDOWN, and does not wait again.
   Status SetDevice(uint32_t target, const std::optional<BlockDevice>& device);
   // The server has ended the session: what is unfinished and what is to come is -ESTALE.
   Status EndSession();
@@ -74,8 +81,9 @@ class QueueLoop {
   Status CloseSession();
 
  private:
-  struct Deferred {  // for a target that the map does not have yet
+  struct Deferred {
     weft_sqe sqe;
+    bool for_lease;  // else for its target, which the map does not have yet
     std::chrono::steady_clock::time_point deadline;
   };
 
@@ -97,7 +105,8 @@ class QueueLoop {
   bool Finished() const;
   void Push(uint64_t tag, int32_t result);
   bool FlushCompletions();
-  void Wake();
+  void Defer(const weft_sqe& sqe, bool for_lease);
+  void GiveUp(const Deferred& entry);
 
   struct Task {
     std::function<void()> run;
@@ -117,6 +126,7 @@ class QueueLoop {
   bool session_ended_ = false;
   std::map<uint32_t, std::unique_ptr<DevicePort>> ports_;  // by target
   std::vector<std::unique_ptr<DevicePort>> closing_;       // get nothing new
+  std::set<uint32_t> gone_;                                // targets whose device was taken back
   size_t in_flight_ = 0;                                   // block requests that the initiator and the ports have
   size_t at_ports_ = 0;                                    // of these: the ports
   std::vector<weft_sqe> sqes_;
@@ -125,6 +135,7 @@ class QueueLoop {
   std::vector<Deferred> deferred_;
   bool kick_ = false;
   RateLimit bad_requests_;
+  RateLimit lease_over_;
 
   std::atomic<bool> asleep_ = false;     // the thread may be in epoll: write wake_fd_
   std::atomic<bool> has_tasks_ = false;  // looked at before the ring, so that a task overtakes later requests

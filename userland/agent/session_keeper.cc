@@ -5,6 +5,7 @@
 #include <cerrno>
 
 #include "thrift-gen/meta_constants.h"
+#include "userland/agent/lease.h"
 #include "userland/agent/target_table.h"
 #include "userland/base/log.h"
 
@@ -13,6 +14,14 @@ namespace {
 
 constexpr int32_t kLeaseMinMs = 300;
 constexpr int32_t kRenewalsPerLease = 3;
+
+// The server counts from when it hears of the client, which is later; its clock may be faster, which is what is left
+// out.
+int64_t LeaseEndNs(int64_t asked_ns, int32_t lease_ms) {
+  constexpr int64_t kNsPerMs = 1'000'000;
+  constexpr int64_t kDrift = 50;
+  return asked_ns + (lease_ms - lease_ms / kDrift) * kNsPerMs;
+}
 
 // nextEvents answers after wait_ms; a server that has not answered by half a lease later is asked again.
 int ReplyMs(int32_t wait_ms, int32_t lease_ms) { return wait_ms + lease_ms / 2; }
@@ -47,13 +56,17 @@ Result<idl::Session> SessionKeeper::Open(MetaLink* link) {
   args.__set_cluster(options_.cluster);
   args.__set_client(ToBytes(options_.client));
   args.__set_host(options_.host);
+  args.__set_hostnqn(options_.hostnqn);
+  args.__set_nvme_drain_ms(static_cast<int32_t>(options_.nvme_drain.count()));
+  int64_t asked_ns = 0;
   Result<idl::Session> session = link->Call([&](MetaLink::Service& service) {
+    asked_ns = BoottimeNs();
     idl::Session opened;
     service.openSession(opened, args);
     return opened;
   });
   if (!session.ok()) return session;
-  if (Status s = Adopt(*session); !s.ok()) {
+  if (Status s = Adopt(*session, asked_ns); !s.ok()) {
     Status closed = link->Call([&](MetaLink::Service& service) { service.closeSession(session->id); });
     if (!closed.ok()) LogWarning("closing session {}: {}", session->id, closed.message());
     listener_->OnSessionClosed();
@@ -66,7 +79,9 @@ Result<idl::Session> SessionKeeper::Open(MetaLink* link) {
 
 Status SessionKeeper::Reclaim(MetaLink* link, uint64_t id) {
   std::lock_guard call(call_mutex_);
+  int64_t asked_ns = 0;
   Result<idl::Session> session = link->Call([&](MetaLink::Service& service) {
+    asked_ns = BoottimeNs();
     idl::Session reclaimed;
     service.reclaimSession(reclaimed, static_cast<int64_t>(id));
     return reclaimed;
@@ -75,7 +90,7 @@ Status SessionKeeper::Reclaim(MetaLink* link, uint64_t id) {
     LogInfo("session {} goes on after a restart of the agent", id);
     // The kernel's maps are of the time of the agent before: it is told of all changes.
     session->chunks_version = 0;
-    return Adopt(*session);
+    return Adopt(*session, asked_ns);
   }
   if (session.status().code() != ESTALE) return session.status();
   LogError("session {}: {}; unmount and mount again", id, session.status().message());
@@ -109,17 +124,21 @@ Status SessionKeeper::Close(MetaLink* link) {
   return {};
 }
 
-Status SessionKeeper::Adopt(const idl::Session& session) {
+Status SessionKeeper::Adopt(const idl::Session& session, int64_t asked_ns) {
   Result<std::vector<rdma::TargetEndpoint>> endpoints = EndpointsOf(session.targets);
   if (!endpoints.ok()) return endpoints.status();
   if (session.id <= 0) return Error(EIO, "session: id {}", session.id);
   if (session.lease_ms < kLeaseMinMs) return Error(EIO, "session: lease_ms {}", session.lease_ms);
+  // First: there is work to do at the targets before anybody reads or writes.
+  int64_t until_ns = LeaseEndNs(asked_ns, session.lease_ms);
+  listener_->OnLease(until_ns);
   if (Status s = listener_->OnSessionOpen(session); !s.ok()) return s;
   std::lock_guard lock(mutex_);
   known_ = session.id;
   map_version_ = session.targets.version;
   chunks_version_ = session.chunks_version;
   lease_ms_ = session.lease_ms;
+  lease_until_ns_ = until_ns;
   live_ = session.id;
   changed_.notify_all();
   return {};
@@ -154,15 +173,19 @@ void SessionKeeper::Main() {
 
 void SessionKeeper::Renew(int64_t session, int64_t version, int64_t chunks_version) {
   int32_t lease_ms;
+  bool in_lease;
   {
     std::lock_guard lock(mutex_);
     lease_ms = lease_ms_;
+    in_lease = BoottimeNs() < lease_until_ns_;
   }
   int32_t wait_ms = lease_ms / kRenewalsPerLease;
+  int64_t asked_ns = 0;
   Result<idl::Events> events = link_.Call(
       [&](MetaLink::Service& service) {
+        asked_ns = BoottimeNs();
         idl::Events next;
-        service.nextEvents(next, session, version, wait_ms, chunks_version);
+        service.nextEvents(next, session, version, in_lease ? wait_ms : 0, chunks_version);
         return next;
       },
       ReplyMs(wait_ms, lease_ms));
@@ -178,7 +201,18 @@ void SessionKeeper::Renew(int64_t session, int64_t version, int64_t chunks_versi
     changed_.wait_for(lock, std::chrono::milliseconds(wait_ms), [&] { return stopping_ || live_ != session; });
     return;
   }
+  Renewed(session, LeaseEndNs(asked_ns, lease_ms));
   PassOn(session, *events, version, chunks_version);
+}
+
+void SessionKeeper::Renewed(int64_t session, int64_t until_ns) {
+  std::lock_guard call(call_mutex_);
+  if (live_ != session) return;
+  {
+    std::lock_guard lock(mutex_);
+    lease_until_ns_ = until_ns;
+  }
+  listener_->OnLease(until_ns);
 }
 
 void SessionKeeper::PassOn(int64_t session, const idl::Events& events, int64_t map_version, int64_t chunks_version) {

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <memory>
 #include <mutex>
@@ -28,6 +29,9 @@ class SessionListener {
   virtual void OnTargets(const idl::TargetMap& map) = 0;
   // Those that have changed; with them, all changes up to `version` of the pool's map have been told.
   virtual void OnChunks(const std::vector<idl::Chunk>& chunks, int64_t version) = 0;
+  // No other client is let in before `until_ns` of CLOCK_BOOTTIME; 0: from now on one may be. The session need not
+  // be over by then.
+  virtual void OnLease(int64_t until_ns) = 0;
   virtual void OnSessionEnded() = 0;   // by the server
   virtual void OnSessionClosed() = 0;  // by UNMOUNT
 };
@@ -37,6 +41,8 @@ struct SessionOptions {
   std::string cluster;
   Uuid client{};
   std::string host;
+  std::string hostnqn;                      // empty: it uses no NVMe-oF
+  std::chrono::milliseconds nvme_drain{0};  // OpenSessionArgs.nvme_drain_ms
 };
 
 class SessionKeeper {
@@ -61,8 +67,9 @@ class SessionKeeper {
  private:
   void Main();
   void Renew(int64_t session, int64_t map_version, int64_t chunks_version);
+  void Renewed(int64_t session, int64_t until_ns);
   void PassOn(int64_t session, const idl::Events& events, int64_t map_version, int64_t chunks_version);
-  Status Adopt(const idl::Session& session);
+  Status Adopt(const idl::Session& session, int64_t asked_ns);
 
   const SessionOptions options_;
   SessionListener* const listener_;
@@ -76,6 +83,7 @@ class SessionKeeper {
   int64_t map_version_ = 0;
   int64_t chunks_version_ = 0;
   int32_t lease_ms_ = 0;
+  int64_t lease_until_ns_ = 0;
   bool stopping_ = false;
   std::thread thread_;
 };

@@ -42,6 +42,8 @@ void TargetTable::SetMap(const idl::TargetMap& map) {
     if (auto known = targets_.find(id); known != targets_.end()) {
       target.paths = std::move(known->second.paths);
       target.gateway = std::move(known->second.gateway);
+      target.controllers = known->second.controllers;
+      target.controllers_usable = known->second.controllers_usable;
       target.incarnation = known->second.incarnation;
     }
     target.address = address;
@@ -69,11 +71,15 @@ void TargetTable::SetPath(size_t queue, uint32_t id, const Status& state, uint64
   PublishLocked();
 }
 
-void TargetTable::SetGateway(uint32_t id, const Status& state) {
+void TargetTable::SetGateway(uint32_t id, const Status& state, const std::vector<nvmeof::Path>& paths) {
   std::lock_guard lock(mutex_);
   auto found = targets_.find(id);
   if (found == targets_.end()) return;  // removed meanwhile
-  found->second.gateway = state;
+  Target& target = found->second;
+  target.gateway = state;
+  target.controllers = static_cast<uint16_t>(std::min<size_t>(paths.size(), UINT16_MAX));
+  target.controllers_usable =
+      static_cast<uint16_t>(std::min<size_t>(std::ranges::count_if(paths, &nvmeof::Path::usable), UINT16_MAX));
   PublishLocked();
 }
 
@@ -134,6 +140,9 @@ void TargetTable::PublishLocked() {
       info.report_age_ms = static_cast<uint32_t>(address.report_age_ms);
     }
     if (address.__isset.nvme) info.flags |= WEFT_TARGET_DURABLE;
+    if (address.leased) info.flags |= WEFT_TARGET_LEASED;
+    info.paths = target.controllers;
+    info.paths_usable = target.controllers_usable;
     info.incarnation = target.incarnation;
     address.name.copy(info.name, sizeof info.name - 1);
     infos.push_back(info);

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "kmod/uapi/weft.h"
+#include "nvmeof/fabric.h"
 #include "rdma/block_initiator.h"
 #include "thrift-gen/meta_types.h"
 #include "userland/base/status.h"
@@ -34,8 +35,8 @@ class TargetTable {
   void SetMap(const idl::TargetMap& map);  // one that EndpointsOf has accepted
   // From queue thread `queue`. Ok: a connection stands.
   void SetPath(size_t queue, uint32_t target, const Status& state, uint64_t incarnation);
-  // Of an NVMe-oF target. Ok: its namespace is reached.
-  void SetGateway(uint32_t target, const Status& state);
+  // Of an NVMe-oF target. Ok: its namespace is reached. paths: the controllers that lead to it.
+  void SetGateway(uint32_t target, const Status& state, const std::vector<nvmeof::Path>& paths);
   void Clear();  // the session is over
 
   // Waits until a path stands, or all were tried. Ok: a path stands, or there is no target. Else the reason
@@ -47,7 +48,9 @@ class TargetTable {
     idl::TargetAddress address;
     std::map<size_t, Status> paths;  // by queue; those that were tried
     std::optional<Status> gateway;   // of an NVMe-oF target, once it was tried
-    uint64_t incarnation = 0;        // of the last connection; 0: none yet
+    uint16_t controllers = 0;        // likewise
+    uint16_t controllers_usable = 0;
+    uint64_t incarnation = 0;  // of the last connection; 0: none yet
   };
 
   static bool IsUp(const Target& target);

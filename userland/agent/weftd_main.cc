@@ -6,12 +6,14 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <climits>
 #include <filesystem>
 #include <iostream>
 #include <thread>
 
+#include "nvmeof/host.h"
 #include "rdma/block_initiator.h"
 #include "userland/agent/agent.h"
 #include "userland/agent/process.h"
@@ -28,6 +30,7 @@ namespace {
 namespace po = boost::program_options;
 
 constexpr std::chrono::milliseconds kStopGrace{5000};
+constexpr std::chrono::hours kDrainMax{24 * 7};  // what the wire has room for
 
 struct CommandLine {
   DaemonOptions common;
@@ -126,6 +129,9 @@ Status Serve(const CommandLine& line, const Settings& settings, SignalWaiter* si
   Result<nvmeof::HostSettings> nvme = NvmeHost(settings);
   if (!nvme.ok()) return nvme.status();
   options.gateway.host = *nvme;
+  options.nvme_drain = std::min<std::chrono::milliseconds>(nvmeof::DrainTime(*nvme), kDrainMax);
+  // Hosts without one use no NVMe-oF targets.
+  if (auto identity = nvmeof::IdentifyHost(*nvme); identity.ok()) options.hostnqn = identity->hostnqn;
   auto make_initiator = [&](std::span<std::byte> pool, uint64_t session) {
     rdma::InitiatorOptions initiator;
     initiator.memory = pool.data();

@@ -50,6 +50,7 @@ std::string Backing::HowToMakeAnew() const {
 Result<std::unique_ptr<Backing>> Backing::Open(const BackingOptions& options) {
   std::unique_ptr<Backing> backing(new Backing());
   backing->path_ = options.path;
+  backing->name_ = options.name.empty() ? options.path : options.name;
   backing->command_ = options.command;
   backing->layout_ = options.layout;
   if (Status s = backing->OpenFile(options); !s.ok()) return s;
@@ -71,11 +72,11 @@ Result<std::unique_ptr<Backing>> Backing::Open(const BackingOptions& options) {
 
 Status Backing::TakeLabel(const Label& label) {
   if (label.layout != layout_) {
-    return Error(EINVAL, "{} is {}, not {}; if nobody needs what it holds, {}", path_, NameOf(label.layout),
+    return Error(EINVAL, "{} is {}, not {}; if nobody needs what it holds, {}", name_, NameOf(label.layout),
                  NameOf(layout_), HowToMakeAnew());
   }
   if (label.capacity_bytes + label.data_offset > size_bytes_) {
-    return Error(EINVAL, "{} has {} bytes, its label says {}: it has shrunk", path_, size_bytes_,
+    return Error(EINVAL, "{} has {} bytes, its label says {}: it has shrunk", name_, size_bytes_,
                  label.capacity_bytes + label.data_offset);
   }
   label_ = label;
@@ -93,10 +94,10 @@ void Backing::FitCapacity(Label* label) {
     LogWarning(
         "{} has grown to more than {}, for which it was laid out: the rest is not used; to use it, drain and remove "
         "this target, then {}",
-        path_, FormatBytes(label->capacity_max_bytes), HowToMakeAnew());
+        name_, FormatBytes(label->capacity_max_bytes), HowToMakeAnew());
     capacity = label->capacity_max_bytes;
   }
-  if (capacity > label->capacity_bytes) LogInfo("{} has grown to {}", path_, FormatBytes(capacity));
+  if (capacity > label->capacity_bytes) LogInfo("{} has grown to {}", name_, FormatBytes(capacity));
   capacity_bytes_ = capacity;
   label->capacity_bytes = capacity;
 }
@@ -113,7 +114,7 @@ Status Backing::OpenFile(const BackingOptions& options) {
     if (stat(path_.c_str(), &st)) return Status::Errno(errno, path_);
   }
   is_device_ = S_ISBLK(st.st_mode);
-  if (!is_device_ && !S_ISREG(st.st_mode)) return Error(EINVAL, "{} is neither a block device nor a file", path_);
+  if (!is_device_ && !S_ISREG(st.st_mode)) return Error(EINVAL, "{} is neither a block device nor a file", name_);
   int flags = O_RDWR | O_CLOEXEC;
   if (is_device_) flags |= O_EXCL;  // EBUSY when it is mounted or part of something
   struct statfs fs;
@@ -122,13 +123,13 @@ Status Backing::OpenFile(const BackingOptions& options) {
   // worker threads.
   fd_ = open(path_.c_str(), flags | (in_memory ? O_NONBLOCK : O_DIRECT));
   if (fd_ < 0 && errno == EINVAL) {
-    LogInfo("{} does not take O_DIRECT: its data goes through the page cache", path_);
+    LogInfo("{} does not take O_DIRECT: its data goes through the page cache", name_);
     fd_ = open(path_.c_str(), flags);
   }
   if (fd_ < 0 && errno == EBUSY) {
-    return Error(EBUSY, "{} is in use: mounted, or part of a volume or array (see `lsblk`)", path_);
+    return Error(EBUSY, "{} is in use: mounted, or part of a volume or array (see `lsblk`)", name_);
   }
-  if (fd_ < 0) return Status::Errno(errno, path_);
+  if (fd_ < 0) return Status::Errno(errno, name_);
   return Status::Ok();
 }
 
@@ -150,25 +151,25 @@ Status Backing::CreateFile(const BackingOptions& options) {
 
 Status Backing::LockAgainstOthers() {
   if (flock(fd_, LOCK_EX | LOCK_NB) == 0) return Status::Ok();
-  if (errno == EWOULDBLOCK) return Error(EBUSY, "{} is in use by another weft-target or weftd", path_);
-  return Status::Errno(errno, fmt::format("lock {}", path_));
+  if (errno == EWOULDBLOCK) return Error(EBUSY, "{} is in use by another weft-target or weftd", name_);
+  return Status::Errno(errno, fmt::format("lock {}", name_));
 }
 
 Status Backing::Measure(uint64_t create_bytes) {
   struct stat st;
   if (is_device_) {
-    if (ioctl(fd_, BLKGETSIZE64, &size_bytes_)) return Status::Errno(errno, fmt::format("size of {}", path_));
+    if (ioctl(fd_, BLKGETSIZE64, &size_bytes_)) return Status::Errno(errno, fmt::format("size of {}", name_));
   } else {
-    if (fstat(fd_, &st)) return Status::Errno(errno, fmt::format("size of {}", path_));
+    if (fstat(fd_, &st)) return Status::Errno(errno, fmt::format("size of {}", name_));
     size_bytes_ = static_cast<uint64_t>(st.st_size);
   }
   if (create_bytes && !is_device_ && size_bytes_ != create_bytes) {
-    return Error(EINVAL, "{} exists and has {} bytes, --size says {}; leave --size out", path_, size_bytes_,
+    return Error(EINVAL, "{} exists and has {} bytes, --size says {}; leave --size out", name_, size_bytes_,
                  create_bytes);
   }
   size_bytes_ -= size_bytes_ % kBlockBytes;
   if (size_bytes_ < kSizeMin) {
-    return Error(EINVAL, "{} has {} bytes, at least {} are needed", path_, size_bytes_, kSizeMin);
+    return Error(EINVAL, "{} has {} bytes, at least {} are needed", name_, size_bytes_, kSizeMin);
   }
   return Status::Ok();
 }
@@ -176,7 +177,7 @@ Status Backing::Measure(uint64_t create_bytes) {
 Status Backing::ReadAt(uint64_t offset, void* data, size_t bytes) {
   ssize_t count = pread(fd_, data, bytes, static_cast<off_t>(offset));
   if (count == static_cast<ssize_t>(bytes)) return Status::Ok();
-  return Status::Errno(count < 0 ? errno : EIO, fmt::format("read {} at {}", path_, offset));
+  return Status::Errno(count < 0 ? errno : EIO, fmt::format("read {} at {}", name_, offset));
 }
 
 Result<Label> Backing::ReadLabel() {
@@ -208,7 +209,7 @@ Status Backing::Format(bool force) {
   for (int i = 0; i < kLabelCopies; i++) {
     if (Status s = WriteLabel(label); !s.ok()) return s;
   }
-  LogInfo("{} is a new target, uuid {}, {}", path_, ToString(uuid_), FormatBytes(capacity_bytes_));
+  LogInfo("{} is a new target, uuid {}, {}", name_, ToString(uuid_), FormatBytes(capacity_bytes_));
   return Status::Ok();
 }
 
@@ -216,12 +217,12 @@ Status Backing::Format(bool force) {
 Status Backing::ZeroAreas() {
   int mode = is_device_ ? FALLOC_FL_ZERO_RANGE : FALLOC_FL_PUNCH_HOLE;
   if (fallocate(fd_, mode | FALLOC_FL_KEEP_SIZE, 0, static_cast<off_t>(areas_.data)) == 0) return Status::Ok();
-  if (errno != EOPNOTSUPP) return Status::Errno(errno, fmt::format("zero the first {} of {}", areas_.data, path_));
+  if (errno != EOPNOTSUPP) return Status::Errno(errno, fmt::format("zero the first {} of {}", areas_.data, name_));
   AlignedBuffer zeroes(kZeroStep);
   memset(zeroes.data, 0, kZeroStep);
   for (uint64_t at = 0; at < areas_.data; at += kZeroStep) {
     if (pwrite(fd_, zeroes.data, kZeroStep, static_cast<off_t>(at)) != static_cast<ssize_t>(kZeroStep)) {
-      return Status::Errno(errno, fmt::format("zero {} at {}", path_, at));
+      return Status::Errno(errno, fmt::format("zero {} at {}", name_, at));
     }
   }
   return Status::Ok();
@@ -239,7 +240,7 @@ Status Backing::CheckEmpty() {
   bool in_head = at != head_end;
   if (!in_head && std::none_of(tail.data, tail.data + kTailBytes, used)) return Status::Ok();
   std::string_view what = GuessContents(std::span<const uint8_t>(head.data, kAreasOffset));
-  return Error(EEXIST, "{} holds {} ({}); --force makes it a weft target and destroys that", path_,
+  return Error(EEXIST, "{} holds {} ({}); --force makes it a weft target and destroys that", name_,
                what.empty() ? "data of something else" : what,
                in_head ? fmt::format("byte {} is not zero", at - head.data) : "its end is not zero");
 }
@@ -251,7 +252,7 @@ Status Backing::WriteLabel(const Label& label) {
   EncodeLabel(next, std::span<uint8_t, kLabelBytes>(buffer.data, kLabelBytes));
   auto offset = static_cast<off_t>(next.generation % kLabelCopies * kLabelBytes);
   if (pwrite(fd_, buffer.data, kLabelBytes, offset) != static_cast<ssize_t>(kLabelBytes) || fdatasync(fd_)) {
-    return Status::Errno(errno, fmt::format("write the label of {}", path_));
+    return Status::Errno(errno, fmt::format("write the label of {}", name_));
   }
   label_ = next;
   return Status::Ok();
@@ -279,7 +280,7 @@ Status Backing::SetChunkBytes(uint64_t bytes) {
   if (label_.chunk_bytes != 0) {
     return Error(EINVAL,
                  "{} has chunks of {} bytes, the pool of {}: it is of another pool; if nobody needs what it holds, {}",
-                 path_, label_.chunk_bytes, bytes, HowToMakeAnew());
+                 name_, label_.chunk_bytes, bytes, HowToMakeAnew());
   }
   Label label = label_;
   label.chunk_bytes = bytes;

@@ -23,6 +23,7 @@ struct BackingOptions {
   bool create = true;         // make it a target when it is none; else ENOENT
   Layout layout = Layout::kAreas;
   std::string command = "weft-target";  // that takes --force: for messages
+  std::string name{};                   // for messages; empty: the path
 };
 
 class Backing final : public rdma::Fence {
@@ -65,6 +66,7 @@ class Backing final : public rdma::Fence {
   Status ReadAt(uint64_t offset, void* data, size_t bytes);
 
   std::string path_;
+  std::string name_;  // for messages
   std::string command_;
   Layout layout_ = Layout::kAreas;
   int fd_ = -1;

@@ -36,6 +36,7 @@ void PlainBackend::Submit(const BackendRequest& request) {
   uint32_t index = free_.back();
   free_.pop_back();
   operations_[index] = {.request = request, .summed_bytes = 0, .started = {}};
+  if (options_.may_send && !options_.may_send()) return Finish(index, -EHOSTDOWN);
   switch (request.op) {
     case BackendOp::kPoison:
       Finish(index, -EOPNOTSUPP);

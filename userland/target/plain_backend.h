@@ -8,6 +8,7 @@
 //   kDiscard    as kWriteZeroes: what no copy uses reads as zeroes, so copies that were never written are equal
 //   kWrite      durable where the device has a volatile cache, as nothing tells whether it lost that cache since
 //
+// Nothing reaches the device while `may_send` says no: who may not write there any more must not.
 // What the device answers goes through a translation, since a path to a namespace and the namespace fail differently.
 // Engine thread, but for what says "any thread".
 #pragma once
@@ -27,6 +28,7 @@ struct PlainOptions {
   uint64_t capacity_bytes = 0;                       // of the data area
   bool write_cache = false;                          // the device's
   std::function<int32_t(int32_t result)> translate;  // of results < 0; empty: as they are
+  std::function<bool()> may_send{};                  // else -EHOSTDOWN; empty: always
 };
 
 class PlainBackend final : public rdma::BlockBackend {

@@ -87,7 +87,8 @@ void TargetServer::Storage::OpenPlain(const TargetServerOptions& options) {
   plain = std::make_unique<PlainBackend>(device.get(), PlainOptions{.data_offset = backing->areas().data,
                                                                     .capacity_bytes = backing->capacity_bytes(),
                                                                     .write_cache = options.write_cache,
-                                                                    .translate = options.translate});
+                                                                    .translate = options.translate,
+                                                                    .may_send = options.may_send});
   backend = plain.get();
   floors = std::make_unique<VolatileFloors>();
 }

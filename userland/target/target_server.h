@@ -35,6 +35,7 @@ struct TargetServerOptions {
   BackingOptions backing;
   bool write_cache = false;                          // of a plain backing
   std::function<int32_t(int32_t result)> translate;  // PlainOptions::translate
+  std::function<bool()> may_send{};                  // PlainOptions::may_send
   std::vector<uint8_t> cluster_key;
   uint64_t incarnation = 1;
   Address listen;
