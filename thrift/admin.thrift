@@ -253,8 +253,9 @@ service AdminService {
   // A target that has registered becomes part of the pool. ENOENT, EEXIST: it is already.
   PoolStatus addTarget(1: string name) throws (1: meta.ServiceError e)
   // Makes a target of kind nvmeof known (params.nvme is set, host and port are not), or says anew where it is. It becomes
-  // part of the pool when there is one. Errors as of registerTarget.
-  PoolStatus addNvmeTarget(1: RegisterTargetArgs params) throws (1: meta.ServiceError e)
+  // part of the pool when there is one. Errors as of registerTarget. only_check: nothing is changed, but whatever would
+  // be refused is; for who has not written the label yet.
+  PoolStatus addNvmeTarget(1: RegisterTargetArgs params, 2: bool only_check) throws (1: meta.ServiceError e)
   // Of a target of kind nvmeof. EINVAL: it is none.
   PoolStatus setDataPath(1: string name, 2: meta.DataPath path) throws (1: meta.ServiceError e)
   // Moves everything away, or (cancel) no longer does. ENOSPC: the other targets cannot take it.

@@ -35,7 +35,10 @@ class ThriftAdmin : public Admin {
     return Ask<idl::PoolStatus>([&](auto& service, auto& reply) { service.addTarget(reply, name); });
   }
   Result<idl::PoolStatus> AddNvmeTarget(const idl::RegisterTargetArgs& args) override {
-    return Ask<idl::PoolStatus>([&](auto& service, auto& reply) { service.addNvmeTarget(reply, args); });
+    return Ask<idl::PoolStatus>([&](auto& service, auto& reply) { service.addNvmeTarget(reply, args, false); });
+  }
+  Status CheckNvmeTarget(const idl::RegisterTargetArgs& args) override {
+    return Ask<idl::PoolStatus>([&](auto& service, auto& reply) { service.addNvmeTarget(reply, args, true); }).status();
   }
   Result<idl::PoolStatus> SetDataPath(const std::string& name, idl::DataPath::type path) override {
     return Ask<idl::PoolStatus>([&](auto& service, auto& reply) { service.setDataPath(reply, name, path); });

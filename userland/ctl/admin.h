@@ -26,6 +26,7 @@ class Admin {
   virtual Status EvictSession(int64_t session, bool host_is_off) = 0;
   virtual Result<idl::PoolStatus> AddTarget(const std::string& name) = 0;
   virtual Result<idl::PoolStatus> AddNvmeTarget(const idl::RegisterTargetArgs& args) = 0;
+  virtual Status CheckNvmeTarget(const idl::RegisterTargetArgs& args) = 0;  // why AddNvmeTarget would be refused
   virtual Result<idl::PoolStatus> SetDataPath(const std::string& name, idl::DataPath::type path) = 0;
   virtual Result<idl::PoolStatus> DrainTarget(const std::string& name, bool cancel) = 0;
   virtual Result<idl::PoolStatus> RemoveTarget(const std::string& name, bool lost) = 0;

@@ -23,7 +23,8 @@ class FakeService : public idl::AdminServiceNull {
   void poolStatus(idl::PoolStatus& reply) override { reply.cluster = "lab"; }
   void setPool(idl::PoolStatus& reply, const idl::PoolSettings& settings) override { reply.copies = settings.copies; }
   void addTarget(idl::PoolStatus& reply, const std::string& name) override { reply.cluster = "add " + name; }
-  void addNvmeTarget(idl::PoolStatus& reply, const idl::RegisterTargetArgs& params) override {
+  void addNvmeTarget(idl::PoolStatus& reply, const idl::RegisterTargetArgs& params, bool only_check) override {
+    if (only_check) Fail(EEXIST, params.name + " is taken");
     reply.cluster = "add nvme " + params.name + " " + params.nvme.uris.at(0);
   }
   void setDataPath(idl::PoolStatus& reply, const std::string& name, idl::DataPath::type path) override {
@@ -40,9 +41,14 @@ class FakeService : public idl::AdminServiceNull {
   void fsck(idl::FsckReport& reply, const idl::FsckArgs& params) override { reply.inodes = params.repair ? 2 : 1; }
   void evictSession(int64_t session, bool host_is_off) override {
     EXPECT_TRUE(host_is_off);
+    Fail(ENOENT, "no session " + std::to_string(session));
+  }
+
+ private:
+  [[noreturn]] static void Fail(int code, const std::string& message) {
     idl::ServiceError error;
-    error.code = ENOENT;
-    error.message = "no session " + std::to_string(session);
+    error.code = code;
+    error.message = message;
     throw error;
   }
 };
@@ -78,6 +84,7 @@ TEST_F(AdminTest, CallsReachTheService) {
   nvme.nvme.uris = {"nvme+tcp://h/nqn.x"};
   nvme.__isset.nvme = true;
   EXPECT_EQ(admin->AddNvmeTarget(nvme)->cluster, "add nvme n1 nvme+tcp://h/nqn.x");
+  EXPECT_EQ(admin->CheckNvmeTarget(nvme).message(), "n1 is taken");
   EXPECT_EQ(admin->SetDataPath("n1", idl::DataPath::DIRECT)->cluster, "path n1 2");
   EXPECT_EQ(admin->DrainTarget("t1", true)->cluster, "drain t1 true");
   EXPECT_EQ(admin->RemoveTarget("t1", true)->cluster, "remove t1 true");

@@ -28,6 +28,8 @@ struct FakeServer {
   idl::PoolSettings settings;
   idl::FsckReport fsck;
   idl::RegisterTargetArgs announced;
+  idl::RegisterTargetArgs checked;
+  Status refusal;  // of CheckNvmeTarget
   int64_t evicted = 0;
   bool host_is_off = false;
   std::vector<std::string> calls;       // of the other calls that change something
@@ -61,6 +63,10 @@ class FakeAdmin : public Admin {
     return PoolStatus();
   }
   Result<idl::PoolStatus> AddTarget(const std::string& name) override { return Note("add " + name); }
+  Status CheckNvmeTarget(const idl::RegisterTargetArgs& args) override {
+    server_->checked = args;
+    return server_->refusal;
+  }
   Result<idl::PoolStatus> AddNvmeTarget(const idl::RegisterTargetArgs& args) override {
     server_->announced = args;
     if (server_->error.ok() &&

@@ -147,6 +147,16 @@ TEST_F(NvmeCommandTest, WhatTheServerSaysReachesTheUser) {
   EXPECT_TRUE(fabric_.calls().empty()) << "whose cluster it is to be is not known";
 }
 
+TEST_F(NvmeCommandTest, TheServerIsAskedBeforeAnythingIsWritten) {
+  server.refusal = Status(EEXIST, "another target is named 't1'; choose another --name");
+  Refused({"target", "add", kUri, "--name", "t1", "--zone", "r1"},
+          "another target is named 't1'; choose another --name");
+  EXPECT_EQ(server.checked.name, "t1");
+  EXPECT_EQ(server.checked.zone, "r1");
+  auto label = target::Backing::Open({.path = root + "/n1", .create = false, .layout = target::Layout::kPlain});
+  EXPECT_EQ(label.status().code(), ENOENT) << label.status().message();
+}
+
 TEST_F(NvmeCommandTest, OptionsOfTheKindAreRefusedForTheOther) {
   AddTarget("t1");
   for (std::vector<std::string> option : std::vector<std::vector<std::string>>{

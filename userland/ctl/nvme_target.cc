@@ -109,14 +109,28 @@ Status ZeroData(const target::Backing& backing) {
   return {};
 }
 
-Result<std::unique_ptr<target::Backing>> Label(const Namespace& ns, const NvmeTargetRequest& request) {
+// Who a target is, by its label.
+struct Identity {
+  Uuid uuid{};
+  uint64_t capacity_bytes = 0;
+};
+using AdmitIdentity = std::function<Status(const Identity&)>;
+
+Result<Identity> Label(const Namespace& ns, const NvmeTargetRequest& request, const AdmitIdentity& admit) {
+  bool admitted = false;
+  auto before_format = [&](const Uuid& uuid, uint64_t capacity_bytes) {
+    admitted = true;
+    return admit({uuid, capacity_bytes});
+  };
   target::BackingOptions options{.path = ns.device,
                                  .force = request.force,
                                  .layout = target::Layout::kPlain,
                                  .command = kCommand,
-                                 .name = fmt::format("namespace {} of {}", ns.nsid, ns.nqn)};
+                                 .name = fmt::format("namespace {} of {}", ns.nsid, ns.nqn),
+                                 .before_format = before_format};
   Result<std::unique_ptr<target::Backing>> backing = target::Backing::Open(options);
-  if (!backing.ok()) return backing;
+  if (!backing.ok()) return backing.status();
+  Identity identity{(*backing)->uuid(), (*backing)->capacity_bytes()};
   Uuid cluster = (*backing)->cluster();
   if (!IsNil(cluster) && ToBytes(cluster) != request.cluster_uuid) {
     return Error(
@@ -125,11 +139,61 @@ Result<std::unique_ptr<target::Backing>> Label(const Namespace& ns, const NvmeTa
         "zero its first MiB on the storage node",
         ns.nsid, ns.nqn, ToString(cluster));
   }
+  if (!admitted) {
+    if (Status s = admit(identity); !s.ok()) return s;
+  }
   if (IsNil(cluster)) {
     if (Status s = ZeroData(**backing); !s.ok()) return s;
     if (Status s = (*backing)->SetCluster(*UuidFromBytes(request.cluster_uuid)); !s.ok()) return s;
   }
-  return backing;
+  return identity;
+}
+
+// Nothing without an identifier of its own is known again.
+const idl::TargetInfo* MemberOf(const NvmeTargetRequest& request, const Namespace& ns) {
+  auto zero = [](uint8_t byte) { return byte == 0; };
+  if (std::ranges::all_of(ns.id.uuid, zero) && std::ranges::all_of(ns.id.nguid, zero)) return nullptr;
+  for (const idl::TargetInfo& member : request.members) {
+    if (member.id != 0 && member.__isset.nvme && member.nvme.uuid == UuidBytes(ns.id.uuid) &&
+        member.nvme.nguid == UuidBytes(ns.id.nguid)) {
+      return &member;
+    }
+  }
+  return nullptr;
+}
+
+// A member that is in use by this host is who the pool says it is.
+Result<Identity> Identify(const Namespace& ns, const NvmeTargetRequest& request, const AdmitIdentity& admit) {
+  Result<Identity> labelled = Label(ns, request, admit);
+  if (labelled.ok() || labelled.status().code() != EBUSY) return labelled;
+  const idl::TargetInfo* member = MemberOf(request, ns);
+  if (member == nullptr) return labelled;
+  Identity identity{*UuidFromBytes(member->uuid), static_cast<uint64_t>(member->capacity_bytes)};
+  if (Status s = admit(identity); !s.ok()) return s;
+  return identity;
+}
+
+idl::RegisterTargetArgs ArgsFor(const Namespace& ns, const NvmeTargetRequest& request, const Identity& identity) {
+  idl::RegisterTargetArgs args;
+  args.protocol = idl::g_meta_constants.PROTOCOL_VERSION;
+  args.cluster = request.cluster;
+  args.uuid = ToBytes(identity.uuid);
+  args.name = request.name.empty() ? "nvme-" + ToString(identity.uuid).substr(0, kShortUuid) : request.name;
+  args.capacity_bytes = static_cast<int64_t>(identity.capacity_bytes);
+  args.weight = static_cast<int32_t>(request.weight);
+  args.zone = request.zone;
+  args.cluster_uuid = request.cluster_uuid;
+  idl::NvmeNamespace nvme;
+  for (nvmeof::Uri uri : request.uris) {
+    uri.nsid = ns.nsid;
+    nvme.uris.push_back(uri.ToString());
+  }
+  nvme.uuid = UuidBytes(ns.id.uuid);
+  nvme.nguid = UuidBytes(ns.id.nguid);
+  nvme.nsid = static_cast<int32_t>(ns.nsid);
+  nvme.data_path = request.data_path;
+  args.__set_nvme(nvme);
+  return args;
 }
 
 }  // namespace
@@ -150,35 +214,19 @@ Result<std::vector<nvmeof::Uri>> ParsePaths(const std::vector<std::string>& argu
 
 Result<idl::RegisterTargetArgs> PrepareNvmeTarget(nvmeof::Fabric* fabric, const nvmeof::HostSettings& host,
                                                   const NvmeTargetRequest& request,
-                                                  const ReservationOpener& open_reservation) {
+                                                  const ReservationOpener& open_reservation, const Admission& admit) {
   Connection connection(fabric);
   if (Status s = connection.Open(request.uris, host); !s.ok()) return s;
   Result<Namespace> ns = Find(fabric, request.uris.front());
   if (!ns.ok()) return ns.status();
   if (Status s = Check(*ns, request.bytes_min); !s.ok()) return s;
   if (Status s = CheckReservation(*ns, request, open_reservation); !s.ok()) return s;
-  Result<std::unique_ptr<target::Backing>> backing = Label(*ns, request);
-  if (!backing.ok()) return backing.status();
-
   idl::RegisterTargetArgs args;
-  args.protocol = idl::g_meta_constants.PROTOCOL_VERSION;
-  args.cluster = request.cluster;
-  args.uuid = ToBytes((*backing)->uuid());
-  args.name = request.name.empty() ? "nvme-" + ToString((*backing)->uuid()).substr(0, kShortUuid) : request.name;
-  args.capacity_bytes = static_cast<int64_t>((*backing)->capacity_bytes());
-  args.weight = static_cast<int32_t>(request.weight);
-  args.zone = request.zone;
-  args.cluster_uuid = request.cluster_uuid;
-  idl::NvmeNamespace nvme;
-  for (nvmeof::Uri uri : request.uris) {
-    uri.nsid = ns->nsid;
-    nvme.uris.push_back(uri.ToString());
-  }
-  nvme.uuid = UuidBytes(ns->id.uuid);
-  nvme.nguid = UuidBytes(ns->id.nguid);
-  nvme.nsid = static_cast<int32_t>(ns->nsid);
-  nvme.data_path = request.data_path;
-  args.__set_nvme(nvme);
+  auto admit_identity = [&](const Identity& identity) {
+    args = ArgsFor(*ns, request, identity);
+    return admit(&args);
+  };
+  if (Result<Identity> known = Identify(*ns, request, admit_identity); !known.ok()) return known.status();
   return args;
 }
 

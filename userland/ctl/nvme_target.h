@@ -22,10 +22,11 @@ struct NvmeTargetRequest {
   std::string zone;
   int64_t weight = 100;
   idl::DataPath::type data_path = idl::DataPath::AUTO;
-  bool force = false;        // also when it holds something
-  std::string cluster;       // name and UUID of the cluster that gets it
-  std::string cluster_uuid;  // 16 bytes
-  uint64_t bytes_min = 0;    // of its data area; 0: whatever a label takes
+  bool force = false;                    // also when it holds something
+  std::string cluster;                   // name and UUID of the cluster that gets it
+  std::string cluster_uuid;              // 16 bytes
+  uint64_t bytes_min = 0;                // of its data area; 0: whatever a label takes
+  std::vector<idl::TargetInfo> members;  // of the pool
 };
 
 // The URIs that `arguments` are. EINVAL: one is none, or they name different namespaces.
@@ -33,12 +34,16 @@ Result<std::vector<nvmeof::Uri>> ParsePaths(const std::vector<std::string>& argu
 
 using ReservationOpener = std::function<Result<std::unique_ptr<nvmeof::ReservationPort>>(const nvmeof::Namespace& ns)>;
 
-// What the metadata server has to know. A namespace that is labelled for this cluster is taken as it is. Of a subsystem
-// that this host had no namespace of before, all paths are disconnected again. EEXIST: it holds something, or is of
-// another cluster. EBUSY: it is reserved by others. EINVAL: too small, blocks too large, read-only, not the only
-// namespace. Or what connecting and opening say.
+// Completes what the metadata server is to be told, and says why it would refuse that.
+using Admission = std::function<Status(idl::RegisterTargetArgs* args)>;
+
+// What the metadata server has to know; nothing is written before `admit` agrees. A namespace that is labelled for this
+// cluster is taken as it is. Of a subsystem that this host had no namespace of before, all paths are disconnected
+// again. A member that is in use here keeps its label unread. EEXIST: it holds something, or is of another cluster.
+// EBUSY: it is reserved by others. EINVAL: too small, blocks too large, read-only, not the only namespace. Or what
+// connecting and opening say.
 Result<idl::RegisterTargetArgs> PrepareNvmeTarget(nvmeof::Fabric* fabric, const nvmeof::HostSettings& host,
                                                   const NvmeTargetRequest& request,
-                                                  const ReservationOpener& open_reservation);
+                                                  const ReservationOpener& open_reservation, const Admission& admit);
 
 }  // namespace weft::ctl

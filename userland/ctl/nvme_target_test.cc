@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <filesystem>
 #include <fstream>
+#include <optional>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -78,10 +79,15 @@ class NvmeTargetTest : public testing::Test {
   }
 
   Result<idl::RegisterTargetArgs> Prepare() {
-    return PrepareNvmeTarget(&fabric_, {}, request_,
-                             [this](const nvmeof::Namespace&) -> Result<std::unique_ptr<nvmeof::ReservationPort>> {
-                               return reservations_.PortOf(kHost);
-                             });
+    return PrepareNvmeTarget(
+        &fabric_, {}, request_,
+        [this](const nvmeof::Namespace&) -> Result<std::unique_ptr<nvmeof::ReservationPort>> {
+          return reservations_.PortOf(kHost);
+        },
+        [this](idl::RegisterTargetArgs* args) {
+          checked_ = *args;
+          return refusal_;
+        });
   }
   void Refused(int code, const std::string& words) {
     Status s = Prepare().status();
@@ -96,7 +102,62 @@ class NvmeTargetTest : public testing::Test {
   FakeFabric fabric_;
   nvmeof::FakeReservations reservations_;
   NvmeTargetRequest request_;
+  std::optional<idl::RegisterTargetArgs> checked_;  // by the metadata server
+  Status refusal_;
 };
+
+TEST_F(NvmeTargetTest, NothingIsWrittenThatTheServerRefuses) {
+  AddNamespace(1);
+  Poke(1, 0, "XFSB");
+  request_.name = "taken";
+  request_.force = true;
+  refusal_ = Status(EEXIST, "another target is named 'taken'");
+  Refused(EEXIST, "another target is named 'taken'");
+  EXPECT_EQ(Peek(1, 0), 'X');
+  Refused(EEXIST, "another target is named 'taken'");
+  refusal_ = Status();
+  auto args = Prepare();
+  ASSERT_TRUE(args.ok()) << args.status().message();
+  EXPECT_EQ(*checked_, *args) << "it was asked about what it is then told";
+  EXPECT_EQ(args->uuid, ToBytes(Label(1)->uuid()));
+}
+
+TEST_F(NvmeTargetTest, ALabelIsNotCompletedWhenTheServerRefuses) {
+  AddNamespace(1);
+  { ASSERT_TRUE(target::Backing::Open({.path = PathOf(1), .layout = target::Layout::kPlain}).ok()); }
+  uint64_t somewhere = 9 << 20;
+  Poke(1, somewhere, "x");
+  refusal_ = Status(EINVAL, "no");
+  Refused(EINVAL, "no");
+  EXPECT_EQ(Peek(1, somewhere), 'x');
+  EXPECT_TRUE(IsNil(Label(1)->cluster()));
+}
+
+// Another path to it is made known where it is mounted.
+TEST_F(NvmeTargetTest, AMemberThatIsInUseIsWhoThePoolSays) {
+  AddNamespace(1);
+  auto first = Prepare();
+  ASSERT_TRUE(first.ok()) << first.status().message();
+  auto used = Label(1);
+  idl::TargetInfo& member = request_.members.emplace_back();
+  member.id = 3;
+  member.uuid = first->uuid;
+  member.capacity_bytes = first->capacity_bytes;
+  member.__set_nvme(first->nvme);
+  request_.uris = {Uri(first_), Uri(second_)};
+  checked_.reset();
+  auto again = Prepare();
+  ASSERT_TRUE(again.ok()) << again.status().message();
+  EXPECT_EQ(again->uuid, first->uuid);
+  EXPECT_EQ(again->capacity_bytes, first->capacity_bytes);
+  EXPECT_EQ(again->nvme.uris.size(), 2U);
+  ASSERT_TRUE(checked_);
+  member.nvme.nguid[0] ^= 1;
+  Refused(EBUSY, "in use by another weft-target or weftd");
+  member.nvme.nguid[0] ^= 1;
+  member.id = 0;
+  Refused(EBUSY, "in use by another weft-target or weftd");
+}
 
 TEST_F(NvmeTargetTest, AFreshNamespaceIsLabelled) {
   AddNamespace(7);

@@ -100,10 +100,14 @@ Status AddNvme(const Context& context, const po::variables_map& vm) {
   request.cluster = pool->cluster;
   request.cluster_uuid = pool->cluster_uuid;
   request.bytes_min = static_cast<uint64_t>(pool->chunk_bytes);
+  request.members = pool->targets;
+  auto admit = [&](idl::RegisterTargetArgs* args) {
+    KeepUnsaid(vm, *pool, args);
+    return admin->CheckNvmeTarget(*args);
+  };
   Result<idl::RegisterTargetArgs> args =
-      PrepareNvmeTarget(context.world.make_fabric().get(), *host, request, context.world.open_reservation);
+      PrepareNvmeTarget(context.world.make_fabric().get(), *host, request, context.world.open_reservation, admit);
   if (!args.ok()) return args.status();
-  KeepUnsaid(vm, *pool, &*args);
   Result<idl::TargetInfo> target = Find(admin->AddNvmeTarget(*args), args->name);
   if (!target.ok()) return target.status();
   std::string text =

@@ -28,29 +28,38 @@ Result<const TargetState*> StateMachine::FindMember(const std::string& name) con
   return target;
 }
 
+Status StateMachine::CheckHoldsChunk(const std::string& name, uint64_t capacity_bytes) const {
+  if (capacity_bytes >= chunks_.pool().chunk_bytes()) return {};
+  return Error(EINVAL, "target '{}' holds {}; a chunk of this pool takes {}", name, FormatBytes(capacity_bytes),
+               FormatBytes(chunks_.pool().chunk_bytes()));
+}
+
 Result<idl::PoolStatus> StateMachine::AddTarget(const std::string& name) {
   Result<const TargetState*> found = FindTarget(name);
   if (!found.ok()) return found.status();
   const TargetState* target = *found;
   if (target->id != 0) return Error(EEXIST, "target '{}' is part of the pool already", name);
   if (!target->up && !target->record.nvme) return Error(ENOENT, "target '{}' sends no heartbeats; restart it", name);
-  if (target->record.capacity_bytes < chunks_.pool().chunk_bytes()) {
-    return Error(EINVAL, "target '{}' holds {}; a chunk of this pool takes {}", name,
-                 FormatBytes(target->record.capacity_bytes), FormatBytes(chunks_.pool().chunk_bytes()));
-  }
+  if (Status s = CheckHoldsChunk(name, target->record.capacity_bytes); !s.ok()) return s;
   uint32_t id = counters_.next_target++;
   LogInfo("target '{}' joins the pool as {}", name, id);
   targets_.Join(Uuid(target->record.uuid), id, true);
   return PoolStatus();
 }
 
-Result<idl::PoolStatus> StateMachine::AddNvmeTarget(const idl::RegisterTargetArgs& args) {
+Result<idl::PoolStatus> StateMachine::AddNvmeTarget(const idl::RegisterTargetArgs& args, bool only_check) {
   if (!args.__isset.nvme || !args.host.empty())
     return Error(EINVAL, "target '{}' is described by its namespace and has no host of its own", args.name);
   BeginOperation();
-  if (Result<idl::TargetOrders> known = targets_.Register(args, now_.mono_ms); !known.ok()) return known.status();
-  bool member = targets_.all().at(*UuidFromBytes(args.uuid)).id != 0;
-  return chunks_.formed() && !member ? AddTarget(args.name) : PoolStatus();
+  if (Status s = targets_.Check(args); !s.ok()) return s;
+  auto known = targets_.all().find(*UuidFromBytes(args.uuid));
+  bool joins = chunks_.formed() && (known == targets_.all().end() || known->second.id == 0);
+  if (joins) {
+    if (Status s = CheckHoldsChunk(args.name, static_cast<uint64_t>(args.capacity_bytes)); !s.ok()) return s;
+  }
+  if (only_check) return PoolStatus();
+  if (Result<idl::TargetOrders> orders = targets_.Register(args, now_.mono_ms); !orders.ok()) return orders.status();
+  return joins ? AddTarget(args.name) : PoolStatus();
 }
 
 Result<idl::PoolStatus> StateMachine::SetDataPath(const std::string& name, idl::DataPath::type path) {

@@ -104,6 +104,45 @@ TEST_F(NvmeTargetsTest, AnAnnouncementMakesItKnownNotUp) {
   EXPECT_EQ(server_.machine().deadline_ms(), INT64_MAX) << "nobody waits for its heartbeats";
 }
 
+TEST_F(NvmeTargetsTest, ACheckSaysWhatWouldBeRefusedAndChangesNothing) {
+  auto check = [&](const idl::RegisterTargetArgs& args) {
+    return server_.Run([&](StateMachine& m) { return m.AddNvmeTarget(args, true); }).status();
+  };
+  FormOf({"n1"}, 1);
+  ASSERT_TRUE(server_.Register(TestServer::TargetArgs("gone", 64 * kMiB)).ok());
+  auto fresh = Announcement("n2");
+  EXPECT_TRUE(check(fresh).ok());
+  EXPECT_TRUE(check(Announcement("n1")).ok()) << "as it is";
+  EXPECT_EQ(server_.machine().PoolStatus().targets.size(), 2U);
+  fresh.name = "n1";
+  EXPECT_EQ(check(fresh).code(), EEXIST);
+  fresh.name = "n2";
+  fresh.capacity_bytes = 2 * kMiB;
+  Status small = check(fresh);
+  EXPECT_EQ(small.code(), EINVAL);
+  EXPECT_NE(small.message().find("a chunk of this pool takes 4.0 MiB"), std::string::npos) << small.message();
+  Refused(fresh, EINVAL, "a chunk of this pool takes 4.0 MiB");
+  EXPECT_EQ(server_.machine().PoolStatus().targets.size(), 2U) << "what is refused is not known afterwards";
+}
+
+// Its label was overwritten, and it is announced as another target.
+TEST_F(NvmeTargetsTest, TheNamespaceOfAMemberCannotBeAnotherTarget) {
+  FormOf({"n1"}, 1);
+  auto again = Announcement("n2");
+  again.nvme.uuid = Announcement("n1").nvme.uuid;
+  EXPECT_TRUE(Announce(again).ok()) << "only half of what it calls itself";
+  auto same = Announcement("n3");
+  same.nvme.uuid = Announcement("n1").nvme.uuid;
+  same.nvme.nguid = Announcement("n1").nvme.nguid;
+  Refused(same, EEXIST, "is target 'n1' of the pool already");
+  Refused(same, EEXIST, "weftctl target remove n1 --lost");
+  for (std::string* id : {&same.nvme.uuid, &same.nvme.nguid}) id->assign(16, '\0');
+  auto nameless = Announcement("n4");
+  for (std::string* id : {&nameless.nvme.uuid, &nameless.nvme.nguid}) id->assign(16, '\0');
+  EXPECT_TRUE(Announce(same).ok());
+  EXPECT_TRUE(Announce(nameless).ok()) << "without identifiers none can be told from another";
+}
+
 TEST_F(NvmeTargetsTest, EachFieldOfItsNamespaceIsChecked) {
   struct Mistake {
     std::function<void(idl::NvmeNamespace*)> make;
@@ -257,10 +296,10 @@ TEST_F(NvmeTargetsTest, AnnouncedAgainItMoves) {
 }
 
 TEST_F(NvmeTargetsTest, AnAnnouncementTellsTheTargetNothing) {
-  FormOf({"n1"}, 1);
+  AnnounceOk("n1");
+  AnnounceOk("n2");
+  ASSERT_TRUE(server_.CreatePool(1, 4 * kMiB, {"n1"}).ok());
   auto stranger = Gateway("n2");
-  ASSERT_TRUE(Announce(Announcement("n2", 2)).status().code() == EINVAL) << "too small for a chunk, but known";
-  stranger.capacity_bytes = 64 * kMiB;
   ASSERT_TRUE(server_.Register(stranger).ok());
   ASSERT_TRUE(server_.Run([](StateMachine& m) { return m.AddTarget("n2"); }).ok());
   ASSERT_TRUE(Announce(Announcement("n2")).ok());

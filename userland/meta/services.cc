@@ -123,8 +123,8 @@ class AdminService final : public idl::AdminServiceIf {
   void addTarget(idl::PoolStatus& reply, const std::string& name) override {
     reply = ValueOrThrow(engine_->Run([&](StateMachine& m) { return m.AddTarget(name); }));
   }
-  void addNvmeTarget(idl::PoolStatus& reply, const idl::RegisterTargetArgs& args) override {
-    reply = ValueOrThrow(engine_->Run([&](StateMachine& m) { return m.AddNvmeTarget(args); }));
+  void addNvmeTarget(idl::PoolStatus& reply, const idl::RegisterTargetArgs& args, bool only_check) override {
+    reply = ValueOrThrow(engine_->Run([&](StateMachine& m) { return m.AddNvmeTarget(args, only_check); }));
   }
   void setDataPath(idl::PoolStatus& reply, const std::string& name, idl::DataPath::type path) override {
     reply = ValueOrThrow(engine_->Run([&](StateMachine& m) { return m.SetDataPath(name, path); }));

@@ -102,7 +102,7 @@ class StateMachine {
   Status EvictSession(uint64_t id, bool host_is_off);
   Result<idl::PoolStatus> SetPool(const idl::PoolSettings& settings);
   Result<idl::PoolStatus> AddTarget(const std::string& name);
-  Result<idl::PoolStatus> AddNvmeTarget(const idl::RegisterTargetArgs& args);
+  Result<idl::PoolStatus> AddNvmeTarget(const idl::RegisterTargetArgs& args, bool only_check = false);
   Result<idl::PoolStatus> SetDataPath(const std::string& name, idl::DataPath::type path);
   Result<idl::PoolStatus> DrainTarget(const std::string& name, bool cancel);
   Result<idl::PoolStatus> RemoveTarget(const std::string& name, bool lost);
@@ -162,6 +162,7 @@ class StateMachine {
   // ENODEV: no pool. ENOENT: the name is unknown, or (FindMember) not part of the pool.
   Result<const TargetState*> FindTarget(const std::string& name) const;
   Result<const TargetState*> FindMember(const std::string& name) const;
+  Status CheckHoldsChunk(const std::string& name, uint64_t capacity_bytes) const;
   Status CheckDrain(const TargetState& target) const;  // ENOSPC
   Result<std::vector<Uuid>> ChooseTargets(const idl::CreatePoolArgs& args) const;
 

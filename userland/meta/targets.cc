@@ -192,7 +192,7 @@ Status Targets::CheckNvme(const idl::RegisterTargetArgs& args) const {
   return {};
 }
 
-Status Targets::CheckIdentity(const Uuid& uuid, const idl::RegisterTargetArgs& args) {
+Status Targets::CheckIdentity(const Uuid& uuid, const idl::RegisterTargetArgs& args) const {
   auto known = targets_.find(uuid);
   bool member = known != targets_.end() && known->second.id != 0;
   if (tables_->tx().Get(key::Removed(args.uuid))) {
@@ -235,13 +235,35 @@ Status Targets::CheckIdentity(const Uuid& uuid, const idl::RegisterTargetArgs& a
       return Error(EEXIST, "another target is named '{}' ({} at {}:{}); choose another --name", args.name,
                    ToString(same->record.uuid), same->record.host, same->record.port);
     }
-    targets_.erase(Uuid(same->record.uuid));  // it never joined a pool and is gone
+  }
+  if (args.__isset.nvme) {
+    if (Status s = CheckNamespaceIsFree(uuid, args); !s.ok()) return s;
   }
   if (known == targets_.end() && targets_.size() >= kTargetsMax) {
     return Error(ENOSPC, "target '{}': there are {} targets already, the most that a cluster takes", args.name,
                  kTargetsMax);
   }
   return {};
+}
+
+// Whoever relabels the namespace of a member makes two targets of it.
+Status Targets::CheckNamespaceIsFree(const Uuid& uuid, const idl::RegisterTargetArgs& args) const {
+  NvmeRecord wanted = FromIdl(args.nvme);
+  if (IsNil(wanted.uuid) && IsNil(wanted.nguid)) return {};
+  for (const auto& [other, target] : targets_) {
+    if (other == uuid || target.id == 0 || !target.record.nvme) continue;
+    if (target.record.nvme->uuid != wanted.uuid || target.record.nvme->nguid != wanted.nguid) continue;
+    return Error(EEXIST,
+                 "namespace {} is target '{}' of the pool already; if it has lost its label and its data with it, "
+                 "`weftctl target remove {} --lost` first",
+                 args.nvme.uris.front(), target.record.name, target.record.name);
+  }
+  return {};
+}
+
+Status Targets::Check(const idl::RegisterTargetArgs& args) const {
+  if (Status status = CheckArgs(args); !status.ok()) return status;
+  return CheckIdentity(*UuidFromBytes(args.uuid), args);
 }
 
 void Targets::SetUp(TargetState* target, bool up) {
@@ -273,9 +295,12 @@ idl::TargetOrders Targets::OrdersFor(TargetState* target) {
 }
 
 Result<idl::TargetOrders> Targets::Register(const idl::RegisterTargetArgs& args, int64_t now_ms) {
-  if (Status status = CheckArgs(args); !status.ok()) return status;
+  if (Status status = Check(args); !status.ok()) return status;
   Uuid uuid = *UuidFromBytes(args.uuid);
-  if (Status status = CheckIdentity(uuid, args); !status.ok()) return status;
+  bool gateway = args.__isset.nvme && !IsAnnouncement(args);  // which does not name the target
+  if (const TargetState* same = FindName(args.name); !gateway && same != nullptr && same->record.uuid != uuid) {
+    targets_.erase(Uuid(same->record.uuid));  // it never joined a pool and is gone
+  }
   bool fresh = !targets_.contains(uuid);
   TargetState& target = targets_[uuid];
   if (fresh) target.jobs_version = first_jobs_version_;

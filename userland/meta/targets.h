@@ -80,6 +80,7 @@ class Targets {
 
   // A target, by itself or by the client that lends its hand to an NVMe-oF target; or (args.nvme and no host) a
   // target of that kind is made known by an operator, who alone says its name, zone, weight and paths.
+  Status Check(const idl::RegisterTargetArgs& args) const;  // what Register refuses
   Result<idl::TargetOrders> Register(const idl::RegisterTargetArgs& args, int64_t now_ms);
   Result<idl::TargetOrders> Heartbeat(const std::string& uuid, const idl::TargetReport& report, int64_t instance,
                                       int64_t now_ms);
@@ -109,7 +110,8 @@ class Targets {
   void Announce(TargetState* target, const idl::RegisterTargetArgs& args);
   // EEXIST, EINVAL: it may not take the place of what is known under its UUID or name. ENOENT: it is the gateway of a
   // target that nobody has announced.
-  Status CheckIdentity(const Uuid& uuid, const idl::RegisterTargetArgs& args);
+  Status CheckIdentity(const Uuid& uuid, const idl::RegisterTargetArgs& args) const;
+  Status CheckNamespaceIsFree(const Uuid& uuid, const idl::RegisterTargetArgs& args) const;
   void SetUp(TargetState* target, bool up);
   TargetState* Mutable(uint32_t id) { return const_cast<TargetState*>(FindId(id)); }
   idl::TargetOrders OrdersFor(TargetState* target);

@@ -63,7 +63,7 @@ Result<std::unique_ptr<Backing>> Backing::Open(const BackingOptions& options) {
     return label.status().Annotate(fmt::format("{} (--force makes it a new, empty target)", options.path));
   }
   if (!label.ok()) {
-    if (Status s = backing->Format(options.force); !s.ok()) return s;
+    if (Status s = backing->Format(options); !s.ok()) return s;
     return backing;
   }
   if (Status s = backing->TakeLabel(*label); !s.ok()) return s;
@@ -194,8 +194,8 @@ Result<Label> Backing::ReadLabel() {
   return NewestLabel(copies);
 }
 
-Status Backing::Format(bool force) {
-  if (!force) {
+Status Backing::Format(const BackingOptions& options) {
+  if (!options.force) {
     if (Status s = CheckEmpty(); !s.ok()) return s;
   }
   uint64_t capacity_max = layout_ == Layout::kPlain ? kPlainMax : kGrowth * size_bytes_;
@@ -203,6 +203,9 @@ Status Backing::Format(bool force) {
   areas_ = AreasFor(label.capacity_max_bytes, layout_);
   label.data_offset = areas_.data;
   label.capacity_bytes = size_bytes_ - areas_.data;
+  if (options.before_format) {
+    if (Status s = options.before_format(label.target, label.capacity_bytes); !s.ok()) return s;
+  }
   if (Status s = ZeroAreas(); !s.ok()) return s;
   capacity_bytes_ = label.capacity_bytes;
   uuid_ = label.target;

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -24,6 +25,8 @@ struct BackingOptions {
   Layout layout = Layout::kAreas;
   std::string command = "weft-target";  // that takes --force: for messages
   std::string name{};                   // for messages; empty: the path
+  // Asked before anything is written to what is to become a target, with what it would be.
+  std::function<Status(const Uuid& uuid, uint64_t capacity_bytes)> before_format{};
 };
 
 class Backing final : public rdma::Fence {
@@ -56,7 +59,7 @@ class Backing final : public rdma::Fence {
   Status LockAgainstOthers();
   Status Measure(uint64_t create_bytes);
   Result<Label> ReadLabel();  // ENOENT: neither copy is one. EIO: see NewestLabel
-  Status Format(bool force);
+  Status Format(const BackingOptions& options);
   Status ZeroAreas();
   Status TakeLabel(const Label& label);
   void FitCapacity(Label* label);
