@@ -8,6 +8,7 @@
 
 CXX      ?= g++
 CXXFLAGS ?= -O2 -g
+TEST_CXXFLAGS ?= -O1 -g1# compiling the unit tests takes longer than running them
 CCACHE   := $(shell command -v ccache 2>/dev/null)
 WARN     := -Wall -Wextra -Werror -Wno-unused-parameter
 ALL_CXXFLAGS = -std=c++20 -fno-omit-frame-pointer $(WARN) $(CXXFLAGS) \
@@ -88,8 +89,9 @@ $(OBJ)/%.o: %.cc $(OBJ)/.flags | deps-check $(IDL_DONE) $(BPF_SKELETONS)
 	$(call say,CXX,$<)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CCACHE) $(CXX) $(ALL_CXXFLAGS) -MD -MP -c $< -o $@
+$(OBJ)/%_test.o: private CXXFLAGS := $(TEST_CXXFLAGS)
 $(OBJ)/.flags: always
-	$(call remember,$(CXX) $(ALL_CXXFLAGS))
+	$(call remember,$(CXX) $(ALL_CXXFLAGS) $(TEST_CXXFLAGS))
 .PHONY: always
 
 define library_rules
