@@ -21,6 +21,14 @@ struct NvmePath {
   4: string ana_state    // "optimized", ...; empty: the controller does not say
 }
 
+// What a namespace says of itself.
+struct NvmeTraits {
+  1: i32 block_bytes         // logical
+  2: i32 atomic_write_bytes  // written as a whole also when its storage node loses power; 0: it does not say
+  3: bool write_cache        // volatile
+  4: bool fua
+}
+
 // Of a target in the pool. DRAINING: gets nothing new, what it has moves away; it may be removed when it
 // holds no chunk any more.
 enum TargetState { SPARE = 0, ACTIVE = 1, DRAINING = 2 }
@@ -48,6 +56,7 @@ struct TargetInfo {
   20: string data_path   // of kind nvmeof: "agent" or "direct", in force there; empty: no client attends to it
   21: string fence       // of kind nvmeof: what keeps a client out whose session has ended: "reservation", "command" or
                          // "lease" (it is waited for until it has stopped by itself)
+  22: optional NvmeTraits traits        // of kind nvmeof: as the client that attends to it sees them
 }
 
 struct SessionInfo {
@@ -169,6 +178,7 @@ struct TargetReport {
   5: list<NvmePath> paths   // of kind nvmeof
   6: string data_path       // of kind nvmeof: as in TargetInfo
   7: bool reserved          // of kind nvmeof: a reservation keeps out who has not registered, ended sessions among them
+  8: optional NvmeTraits traits  // of kind nvmeof
 }
 
 struct TargetOrders {

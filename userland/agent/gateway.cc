@@ -224,6 +224,12 @@ void Gateway::FillReport(idl::TargetReport* report) {
   report->data_path = options_.data_path ? options_.data_path(id_) : "agent";
   std::lock_guard lock(mutex_);
   report->reserved = reserved_;
+  idl::NvmeTraits traits;
+  traits.block_bytes = static_cast<int32_t>(namespace_.block_bytes);
+  traits.atomic_write_bytes = static_cast<int32_t>(namespace_.atomic_write_bytes);
+  traits.write_cache = namespace_.write_cache;
+  traits.fua = namespace_.fua;
+  report->__set_traits(traits);
   for (const nvmeof::Path& path : namespace_.paths) {
     idl::NvmePath& out = report->paths.emplace_back();
     out.endpoint = path.endpoint.ToString();

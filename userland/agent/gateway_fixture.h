@@ -146,6 +146,8 @@ class GatewayTest : public ::testing::Test {
     ns.id.uuid.fill(static_cast<uint8_t>(0x40 + id));
     ns.id.nguid.fill(static_cast<uint8_t>(0x60 + id));
     ns.bytes = 1 << 30;
+    ns.block_bytes = 512;
+    ns.atomic_write_bytes = 2048;
     ns.write_cache = true;
     {
       std::lock_guard lock(kernel_->mutex);

@@ -320,6 +320,10 @@ TEST_F(GatewayTest, ReportsItsPaths) {
   EXPECT_EQ(report.paths[0].state, "live");
   EXPECT_EQ(report.paths[0].ana_state, "optimized");
   EXPECT_EQ(report.paths[1].ana_state, "non-optimized");
+  ASSERT_TRUE(report.__isset.traits);
+  EXPECT_EQ(report.traits.block_bytes, 512);
+  EXPECT_EQ(report.traits.atomic_write_bytes, 2048);
+  EXPECT_TRUE(report.traits.write_cache);
 }
 
 TEST_F(GatewayTest, ReportsTheDataPathInForce) {

@@ -46,6 +46,15 @@ std::string FenceText(const std::string& fence) {
   return fence;
 }
 
+std::string TraitsText(const idl::NvmeTraits& traits) {
+  std::string cache = "no volatile write cache";
+  if (traits.write_cache) cache = fmt::format("a volatile write cache, {} FUA", traits.fua ? "with" : "without");
+  std::string atomic = "does not say what it writes atomically";
+  if (traits.atomic_write_bytes > 0)
+    atomic = fmt::format("writes {} atomically", FormatBytes(traits.atomic_write_bytes));
+  return fmt::format("blocks of {}, {}, {}", FormatBytes(traits.block_bytes), cache, atomic);
+}
+
 // What is told of the NVMe-oF kind alone.
 void AddNvmeLines(const idl::TargetInfo& t, const std::function<void(std::string_view, const std::string&)>& line) {
   for (size_t i = 1; i < t.nvme.uris.size(); ++i) line("", t.nvme.uris[i]);
@@ -54,6 +63,7 @@ void AddNvmeLines(const idl::TargetInfo& t, const std::function<void(std::string
        fmt::format("{}{}", DataPathText(t.nvme.data_path),
                    t.data_path.empty() ? ", no client attends to it" : fmt::format(", now {}", t.data_path)));
   line("fence", FenceText(t.fence));
+  if (t.__isset.traits) line("device", TraitsText(t.traits));
   for (const idl::NvmePath& path : t.paths) {
     line("path", fmt::format("{} at {}: {}{}", path.controller, path.endpoint, path.state,
                              path.ana_state.empty() ? "" : fmt::format(", {}", path.ana_state)));
@@ -68,14 +78,21 @@ Json NvmeJson(const idl::TargetInfo& t) {
                      {"state", path.state},
                      {"ana_state", path.ana_state}});
   }
-  return {{"uris", t.nvme.uris},
-          {"nsid", t.nvme.nsid},
-          {"uuid", UuidText(t.nvme.uuid)},
-          {"nguid", UuidText(t.nvme.nguid)},
-          {"data_path", DataPathText(t.nvme.data_path)},
-          {"data_path_now", t.data_path},
-          {"fence", t.fence},
-          {"paths", paths}};
+  Json json = {{"uris", t.nvme.uris},
+               {"nsid", t.nvme.nsid},
+               {"uuid", UuidText(t.nvme.uuid)},
+               {"nguid", UuidText(t.nvme.nguid)},
+               {"data_path", DataPathText(t.nvme.data_path)},
+               {"data_path_now", t.data_path},
+               {"fence", t.fence},
+               {"paths", paths}};
+  if (t.__isset.traits) {
+    json["block_bytes"] = t.traits.block_bytes;
+    json["atomic_write_bytes"] = t.traits.atomic_write_bytes;
+    json["write_cache"] = t.traits.write_cache;
+    json["fua"] = t.traits.fua;
+  }
+  return json;
 }
 
 // What is wrong with the chunks; empty: nothing.

@@ -13,6 +13,7 @@ namespace weft::ctl {
 namespace {
 
 using testing::HasSubstr;
+using testing::Not;
 
 TEST(TableTest, ColumnsLineUp) {
   Table table({{"NAME"}, {"SIZE", Table::kRight}, {"ZONE"}});
@@ -150,6 +151,11 @@ idl::TargetInfo NvmeTarget() {
   t.paths[1].endpoint = "rdma 10.0.1.1:4420";
   t.paths[1].state = "connecting";
   t.fence = "lease";
+  idl::NvmeTraits traits;
+  traits.block_bytes = 512;
+  traits.atomic_write_bytes = 4096;
+  traits.write_cache = traits.fua = true;
+  t.__set_traits(traits);
   return t;
 }
 
@@ -162,6 +168,8 @@ TEST(PoolViewTest, AnNvmeTarget) {
                                        "data path         direct, now agent\n"
                                        "fence             lease: an ended session is waited for until nothing of it "
                                        "can arrive any more\n"
+                                       "device            blocks of 512 B, a volatile write cache, with FUA, writes "
+                                       "4.0 KiB atomically\n"
                                        "path              nvme3 at rdma 10.0.0.1:4420: live, optimized\n"
                                        "path              nvme4 at rdma 10.0.1.1:4420: connecting\n"
                                        "state             up\n"));
@@ -176,8 +184,15 @@ TEST(PoolViewTest, AnNvmeTarget) {
   EXPECT_EQ(json["nvme"]["data_path"], "direct");
   EXPECT_EQ(json["nvme"]["data_path_now"], "agent");
   EXPECT_EQ(json["nvme"]["fence"], "lease");
+  EXPECT_EQ(json["nvme"]["atomic_write_bytes"], 4096);
+  EXPECT_EQ(json["nvme"]["write_cache"], true);
   EXPECT_EQ(json["nvme"]["paths"][1]["controller"], "nvme4");
   EXPECT_EQ(json["nvme"]["paths"][1]["state"], "connecting");
+  t.traits.write_cache = t.traits.fua = false;
+  t.traits.atomic_write_bytes = 0;
+  EXPECT_THAT(TargetText(t), HasSubstr("no volatile write cache, does not say what it writes atomically\n"));
+  t.__isset.traits = false;
+  EXPECT_THAT(TargetText(t), Not(HasSubstr("device  ")));
   nlohmann::ordered_json other = TargetJson(TwoTargets().targets[1]);
   EXPECT_EQ(other["kind"], "rdma");
   EXPECT_FALSE(other.contains("nvme"));

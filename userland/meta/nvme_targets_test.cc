@@ -409,10 +409,14 @@ TEST_F(NvmeTargetsTest, PathsAreShownWhileItIsUp) {
   report.paths[0].state = "live";
   report.paths[1].controller = "nvme4";
   report.paths[1].state = "connecting";
+  idl::NvmeTraits traits;
+  traits.block_bytes = 512;
+  report.__set_traits(traits);
   auto args = Gateway("n1");
   ASSERT_TRUE(server_.Run([&](StateMachine& m) { return m.Heartbeat(args.uuid, report, args.instance); }).ok());
   EXPECT_EQ(Info("n1").paths, report.paths);
   EXPECT_EQ(Info("n1").data_path, "agent");
+  EXPECT_EQ(Info("n1").traits, traits);
   report.paths.pop_back();
   ASSERT_TRUE(server_.Run([&](StateMachine& m) { return m.Heartbeat(args.uuid, report, args.instance); }).ok());
   EXPECT_EQ(Info("n1").paths.size(), 1U);
@@ -420,6 +424,7 @@ TEST_F(NvmeTargetsTest, PathsAreShownWhileItIsUp) {
   EXPECT_FALSE(Info("n1").up);
   EXPECT_TRUE(Info("n1").paths.empty());
   EXPECT_TRUE(Info("n1").data_path.empty());
+  EXPECT_FALSE(Info("n1").__isset.traits);
 }
 
 // Nobody at such a target refuses a client whose map is old, so the clients are waited for.

@@ -120,6 +120,7 @@ void StateMachine::DescribeTargets(std::vector<idl::TargetInfo>* out) const {
     if (target.up) {
       info.paths = target.paths;
       info.data_path = target.data_path;
+      if (target.traits) info.__set_traits(*target.traits);
     }
     if (target.id != 0) info.state = target.record.draining ? idl::TargetState::DRAINING : idl::TargetState::ACTIVE;
   }

@@ -365,6 +365,7 @@ bool Targets::Report(TargetState* target, const idl::TargetReport& report, int64
   target->device_latency_us = std::max(report.device_latency_us, 0);
   target->paths = report.paths;
   target->data_path = report.data_path;
+  target->traits = report.__isset.traits ? std::optional(report.traits) : std::nullopt;
   bool reserved = std::exchange(target->reserved, report.reserved) != report.reserved;
   if (target->id == 0) return false;
   return reserved || std::abs(target->load - target->told_load) >= kLoadStep || now_ms - told_at_ms_ >= kReportsTellMs;

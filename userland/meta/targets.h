@@ -45,9 +45,10 @@ struct TargetState {
   int32_t told_load = 0;  // when the map last changed
   int32_t device_latency_us = 0;
   int64_t jobs_version = 0;
-  std::vector<idl::NvmePath> paths;  // reported, as is
-  std::string data_path;             // likewise; see TargetInfo
-  bool reserved = false;             // likewise; see TargetReport
+  std::vector<idl::NvmePath> paths;       // reported, as is
+  std::string data_path;                  // likewise; see TargetInfo
+  std::optional<idl::NvmeTraits> traits;  // likewise
+  bool reserved = false;                  // likewise; see TargetReport
   bool usable() const { return up && (joined || !awaited); }
 };
 
