@@ -68,17 +68,17 @@ Status AwaitNoPort(const std::string& path, std::chrono::milliseconds patience) 
   return status;
 }
 
-Result<std::unique_ptr<DevicePort>> DevicePort::Open(const BlockDevice& device, std::span<std::byte> pool) {
+Result<std::unique_ptr<DevicePort>> DevicePort::Open(const BlockDevice& device, std::span<std::byte> pool,
+                                                     target::Uring* uring) {
   std::unique_ptr<DevicePort> port(new DevicePort(pool, device.leased));
   port->fd_ = open(device.path.c_str(), O_RDWR | O_DIRECT | O_CLOEXEC);
   if (port->fd_ < 0) return Status::Errno(errno, device.path);
   if (LockPortByte(port->fd_, F_RDLCK) != 0) return Status::Errno(errno, fmt::format("lock {}", device.path));
-  auto ring = target::UringBackend::Create(port->fd_, true, 0, device.data_offset + device.data_bytes);
-  if (!ring.ok()) return ring.status().Annotate(device.path);
-  port->ring_ = *std::move(ring);
-  if (Status s = port->ring_->AddBuffer(pool.data(), pool.size()); !s.ok()) return s;
+  auto backend = target::UringBackend::Create(port->fd_, true, 0, device.data_offset + device.data_bytes, uring);
+  if (!backend.ok()) return backend.status().Annotate(device.path);
+  port->device_ = *std::move(backend);
   port->backend_ = std::make_unique<target::PlainBackend>(
-      port->ring_.get(),
+      port->device_.get(),
       target::PlainOptions{.data_offset = device.data_offset,
                            .capacity_bytes = device.data_bytes,
                            .write_cache = device.write_cache,
@@ -88,7 +88,7 @@ Result<std::unique_ptr<DevicePort>> DevicePort::Open(const BlockDevice& device, 
 
 DevicePort::~DevicePort() {
   backend_ = nullptr;
-  ring_ = nullptr;
+  device_ = nullptr;
   if (fd_ >= 0) close(fd_);
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// A queue thread's way to the block device of one NVMe-oF target: io_uring with the kernel's buffer pool as its
-// registered buffer. Of that thread alone.
+// A queue thread's way to the block device of one NVMe-oF target: the thread's io_uring, which has the kernel's buffer
+// pool as a registered buffer. Of that thread alone.
 #pragma once
 
 #include <atomic>
@@ -39,20 +39,20 @@ Status AwaitNoPort(const std::string& path, std::chrono::milliseconds patience);
 
 class DevicePort {
  public:
-  static Result<std::unique_ptr<DevicePort>> Open(const BlockDevice& device, std::span<std::byte> pool);
+  // uring: outlives it.
+  static Result<std::unique_ptr<DevicePort>> Open(const BlockDevice& device, std::span<std::byte> pool,
+                                                  target::Uring* uring);
   ~DevicePort();  // nothing is under way
   DevicePort(const DevicePort&) = delete;
   DevicePort& operator=(const DevicePort&) = delete;
 
   // EINVAL: outside of the data area.
   Status Submit(const rdma::BlockCommand& command);
-  void Kick() { backend_->Kick(); }
   // Adds what has ended, as BlockInitiator::Poll does; how many.
   size_t Poll(std::vector<rdma::BlockCompletion>* done);
   size_t in_flight() const { return in_flight_; }
   bool leased() const { return *leased_; }
-  int event_fd() const { return ring_->fd(); }  // readable when there may be something to Poll
-  bool Arm() { return backend_->Arm(); }        // before sleeping; false: Poll again instead
+  bool settled() const { return device_->settled() && backend_->settled(); }  // what was reaped was polled
 
  private:
   struct Request {
@@ -65,7 +65,7 @@ class DevicePort {
   const std::span<std::byte> pool_;
   const std::shared_ptr<std::atomic<bool>> leased_;
   int fd_ = -1;
-  std::unique_ptr<target::UringBackend> ring_;
+  std::unique_ptr<target::UringBackend> device_;
   std::unique_ptr<target::PlainBackend> backend_;
   std::vector<Request> requests_;  // by cookie
   std::vector<uint32_t> free_;

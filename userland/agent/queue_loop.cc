@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <cstring>
 #include <future>
+#include <utility>
 
 #include "userland/agent/block_request.h"
 #include "userland/base/adaptive_spin.h"
@@ -41,6 +42,7 @@ QueueLoop::~QueueLoop() {
   }
   ports_.clear();
   closing_.clear();
+  uring_ = nullptr;
   initiator_ = nullptr;  // before the memory that it has registered goes away with the channel
   if (epoll_fd_ >= 0) close(epoll_fd_);
   if (wake_fd_ >= 0) close(wake_fd_);
@@ -106,6 +108,7 @@ void QueueLoop::Main() {
   spin.Worked(Clock::now());
   while (!Finished()) {
     bool worked = Turn();
+    if (Spins()) KickPorts();  // else Sleep does
     Clock::time_point now = Clock::now();
     if (worked) spin.Worked(now);
     if (worked && Spins()) {
@@ -162,27 +165,23 @@ void QueueLoop::PushDone() {
 // True: something is over that a next look could follow up.
 bool QueueLoop::PollPorts() {
   size_t count = 0;
-  for (auto& [target, port] : ports_) {
-    port->Kick();
-    count += port->Poll(&done_);
-  }
+  for (auto& [target, port] : ports_) count += port->Poll(&done_);
   for (auto port = closing_.begin(); port != closing_.end();) {
     count += (*port)->Poll(&done_);
-    if ((*port)->in_flight() > 0) {
-      ++port;
-      continue;
-    }
-    Unwatch((*port)->event_fd());
-    port = closing_.erase(port);
+    port = (*port)->in_flight() > 0 ? std::next(port) : closing_.erase(port);
   }
   at_ports_ -= count;
   return count > 0;
 }
 
-bool QueueLoop::ArmPorts() {
-  auto armed = [](const auto& port) { return port->Arm(); };
-  return std::ranges::all_of(ports_, [&](const auto& entry) { return armed(entry.second); }) &&
-         std::ranges::all_of(closing_, armed);
+bool QueueLoop::PortsSettled() const {
+  auto settled = [](const auto& port) { return port->settled(); };
+  return std::ranges::all_of(ports_, [&](const auto& entry) { return settled(entry.second); }) &&
+         std::ranges::all_of(closing_, settled);
+}
+
+void QueueLoop::KickPorts() {
+  if (uring_) uring_->Kick();
 }
 
 DevicePort* QueueLoop::PortFor(const weft_sqe& sqe) const {
@@ -205,36 +204,70 @@ Status QueueLoop::SetDevice(uint32_t target, const std::optional<BlockDevice>& d
     return {};
   }
   gone_.erase(target);
-  auto port = DevicePort::Open(*device, channel_->pool());
+  if (!uring_) {
+    if (Status s = OpenRing(); !s.ok()) return s;
+  }
+  auto port = DevicePort::Open(*device, channel_->pool(), uring_.get());
   if (!port.ok()) return port.status();
-  Watch((*port)->event_fd(), EPOLLIN | EPOLLET);
   ports_[target] = *std::move(port);
   return {};
 }
 
+Status QueueLoop::OpenRing() {
+  auto uring = target::Uring::Create();
+  if (!uring.ok()) return uring.status();
+  std::span<std::byte> pool = channel_->pool();
+  if (Status s = (*uring)->AddBuffer(pool.data(), pool.size()); !s.ok()) return s;
+  uring_ = *std::move(uring);
+  Unwatch(queue_->fd());
+  uring_->Watch(queue_->fd(), &queue_ready_);
+  uring_->WatchLevel(epoll_fd_, &epoll_ready_);
+  return {};
+}
+
 void QueueLoop::Sleep() {
-  if (!queue_->Arm() && !stopping_) return queue_->Disarm();
+  if (!queue_->Arm() && !stopping_) {
+    KickPorts();
+    return queue_->Disarm();
+  }
   asleep_.store(true, std::memory_order_relaxed);
   std::atomic_thread_fence(std::memory_order_seq_cst);
-  bool must_look = has_tasks_ || Finished() || (initiator_ && !initiator_->ArmNotify()) || !ArmPorts();
-  if (!must_look) {
+  bool must_look = has_tasks_ || Finished() || (initiator_ && !initiator_->ArmNotify()) || !PortsSettled();
+  if (must_look) {
+    KickPorts();
+  } else {
     int wait_ms = -1;
     if (!deferred_.empty() || stopping_) {
       auto until = stopping_ ? Clock::time_point(Clock::duration(stop_deadline_ns_)) : deferred_.front().deadline;
       auto left = std::chrono::ceil<std::chrono::milliseconds>(until - Clock::now());
       wait_ms = static_cast<int>(std::max<int64_t>(left.count(), 0));
     }
-    // What happened is found by looking; but events of the initiator need not be looked for without cause.
-    epoll_event events[4];
-    int count = epoll_wait(epoll_fd_, events, std::size(events), wait_ms);
-    if (initiator_ && std::none_of(events, events + std::max(count, 0), [this](const epoll_event& event) {
-          return event.data.fd == initiator_->event_fd();
-        })) {
-      initiator_->NotReadable();
-    }
+    SleepFor(wait_ms);
   }
   asleep_.store(false, std::memory_order_relaxed);
   queue_->Disarm();
+}
+
+// What happened is found by looking; but events of the initiator need not be looked for without cause.
+void QueueLoop::SleepFor(int wait_ms) {
+  if (!uring_) return LookAtEpoll(wait_ms);
+  uring_->Wait(wait_ms);
+  uring_->Reap();
+  if (std::exchange(epoll_ready_, false)) {
+    LookAtEpoll(0);
+  } else if (initiator_) {
+    initiator_->NotReadable();
+  }
+}
+
+void QueueLoop::LookAtEpoll(int wait_ms) {
+  epoll_event events[4];
+  int count = epoll_wait(epoll_fd_, events, std::size(events), wait_ms);
+  if (initiator_ && std::none_of(events, events + std::max(count, 0), [this](const epoll_event& event) {
+        return event.data.fd == initiator_->event_fd();
+      })) {
+    initiator_->NotReadable();
+  }
 }
 
 bool QueueLoop::RunTasks() {

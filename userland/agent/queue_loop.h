@@ -95,8 +95,12 @@ class QueueLoop {
   void Unwatch(int fd);
   DevicePort* PortFor(const weft_sqe& sqe) const;
   void ClosePort(std::unique_ptr<DevicePort> port);
+  Status OpenRing();
   bool PollPorts();
-  bool ArmPorts();
+  bool PortsSettled() const;
+  void KickPorts();
+  void SleepFor(int wait_ms);
+  void LookAtEpoll(int wait_ms);
   void PushDone();
   bool TakeSubmissions();
   void SubmitBlock(const weft_sqe& sqe);
@@ -124,6 +128,10 @@ class QueueLoop {
   std::unique_ptr<rdma::BlockInitiator> initiator_;
   std::map<uint32_t, rdma::TargetEndpoint> targets_;
   bool session_ended_ = false;
+  // Once there was a port the thread sleeps in its ring, which submits what was prepared on the way: one system call.
+  std::unique_ptr<target::Uring> uring_;
+  bool queue_ready_ = false;
+  bool epoll_ready_ = false;
   std::map<uint32_t, std::unique_ptr<DevicePort>> ports_;  // by target
   std::vector<std::unique_ptr<DevicePort>> closing_;       // get nothing new
   std::set<uint32_t> gone_;                                // targets whose device was taken back

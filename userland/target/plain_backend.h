@@ -45,6 +45,7 @@ class PlainBackend final : public rdma::BlockBackend {
   void Watch(int fd, bool* ready) override { device_->Watch(fd, ready); }
   bool Arm() override { return done_.empty() && device_->Arm(); }
   void Wait(int timeout_ms) override { device_->Wait(timeout_ms); }
+  bool settled() const { return done_.empty(); }  // all that has ended was polled
 
   // Average time of the device's reads and writes since the last call; 0: there were none. Any thread, one caller.
   uint32_t TakeLatencyUs() { return latency_.TakeUs(); }

@@ -2,15 +2,10 @@
 #include "userland/target/uring_backend.h"
 
 #include <linux/falloc.h>
-#include <poll.h>
-#include <sys/mman.h>
-#include <sys/uio.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstdlib>
-
-#include "userland/base/log.h"
 
 namespace weft::target {
 namespace {
@@ -19,64 +14,32 @@ using rdma::BackendDone;
 using rdma::BackendOp;
 using rdma::BackendRequest;
 
-constexpr unsigned kRingEntries = 1024;
-constexpr unsigned kCompletionEntries = 16384;
-constexpr unsigned kBuffersMax = 16;
 constexpr size_t kZeroBytes = 1 << 20;
 constexpr size_t kPageBytes = 4096;
-constexpr uint64_t kWatchedBit = 1ULL << 32;  // in user data: an index of watched_, not of operations_
 
 }  // namespace
 
 Result<std::unique_ptr<UringBackend>> UringBackend::Create(int fd, bool is_device, uint64_t data_offset,
-                                                           uint64_t capacity_bytes) {
-  std::unique_ptr<UringBackend> backend(new UringBackend(fd, is_device, data_offset, capacity_bytes));
-  if (Status s = backend->OpenRing(); !s.ok()) return s;
+                                                           uint64_t capacity_bytes, Uring* uring) {
+  std::unique_ptr<UringBackend> backend(new UringBackend(is_device, data_offset, capacity_bytes));
+  if (!uring) {
+    Result<std::unique_ptr<Uring>> own = Uring::Create();
+    if (!own.ok()) return own.status();
+    backend->own_ = *std::move(own);
+  }
+  backend->uring_ = uring ? uring : backend->own_.get();
+  Result<uint32_t> number = backend->uring_->Join(backend.get(), fd);
+  if (!number.ok()) return number.status();
+  backend->number_ = *number;
+  backend->joined_ = true;
   return backend;
 }
 
-UringBackend::UringBackend(int fd, bool is_device, uint64_t data_offset, uint64_t capacity_bytes)
-    : fd_(fd), is_device_(is_device), data_offset_(data_offset), capacity_bytes_(capacity_bytes) {}
+UringBackend::UringBackend(bool is_device, uint64_t data_offset, uint64_t capacity_bytes)
+    : is_device_(is_device), data_offset_(data_offset), capacity_bytes_(capacity_bytes) {}
 
 UringBackend::~UringBackend() {
-  if (open_) io_uring_queue_exit(&ring_);
-}
-
-Status UringBackend::OpenRing() {
-  io_uring_params params{};
-  params.flags = IORING_SETUP_CQSIZE | IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG;
-  params.cq_entries = kCompletionEntries;
-  int error = -io_uring_queue_init_params(kRingEntries, &ring_, &params);
-  if (error == ENOSYS || error == EPERM) {
-    return Status::Errno(error, "io_uring is not there; see /proc/sys/kernel/io_uring_disabled");
-  }
-  if (error) return Status::Errno(error, "io_uring_setup");
-  open_ = true;
-  if (io_uring_register_files(&ring_, &fd_, 1)) return Error(EIO, "io_uring does not take the backing file");
-  fixed_ = io_uring_register_buffers_sparse(&ring_, kBuffersMax) == 0;
-  return Status::Ok();
-}
-
-Status UringBackend::AddBuffer(void* address, size_t bytes) {
-  if (!fixed_ || buffers_.size() == kBuffersMax) return Status::Ok();
-  iovec buffer{address, bytes};
-  __u64 tag = 0;
-  int result = io_uring_register_buffers_update_tag(&ring_, static_cast<unsigned>(buffers_.size()), &buffer, &tag, 1);
-  if (result < 0) {
-    LogWarning("io_uring does not register {} bytes ({}): raise the locked-memory limit (`ulimit -l`) for speed", bytes,
-               Status::Errno(-result, "error").message());
-    return Status::Ok();
-  }
-  buffers_.push_back(buffer);
-  return Status::Ok();
-}
-
-int UringBackend::BufferIndexOf(const uint8_t* data, size_t bytes) const {
-  for (size_t i = 0; i < buffers_.size(); i++) {
-    const auto* start = static_cast<const uint8_t*>(buffers_[i].iov_base);
-    if (data >= start && data + bytes <= start + buffers_[i].iov_len) return static_cast<int>(i);
-  }
-  return -1;
+  if (joined_ && !own_) uring_->Leave(number_);
 }
 
 void UringBackend::Submit(const BackendRequest& request) {
@@ -90,17 +53,8 @@ void UringBackend::Submit(const BackendRequest& request) {
   Prepare(index);
 }
 
-io_uring_sqe* UringBackend::NextSqe() {
-  io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
-  while (!sqe) {  // more than once: the kernel was short of memory for a moment
-    Kick();       // makes room: the kernel copies what it takes
-    sqe = io_uring_get_sqe(&ring_);
-  }
-  return sqe;
-}
-
 void UringBackend::Prepare(uint32_t index) {
-  io_uring_sqe* sqe = NextSqe();
+  io_uring_sqe* sqe = uring_->Next();
   const Operation& operation = operations_[index];
   switch (operation.request.op) {
     case BackendOp::kRead:
@@ -118,9 +72,7 @@ void UringBackend::Prepare(uint32_t index) {
     case BackendOp::kPoison:
       std::abort();  // those of the backend in front, which keeps the checksums
   }
-  sqe->flags |= IOSQE_FIXED_FILE;
-  io_uring_sqe_set_data64(sqe, index);
-  unsubmitted_++;
+  uring_->Name(sqe, number_, index);
 }
 
 void UringBackend::PrepareData(const Operation& operation, io_uring_sqe* sqe) {
@@ -128,7 +80,7 @@ void UringBackend::PrepareData(const Operation& operation, io_uring_sqe* sqe) {
   uint8_t* data = request.data + operation.done_bytes;
   unsigned bytes = request.length_bytes - operation.done_bytes;
   uint64_t offset = data_offset_ + request.offset_bytes + operation.done_bytes;
-  int buffer = BufferIndexOf(data, bytes);
+  int buffer = uring_->BufferIndexOf(data, bytes);
   if (request.op == BackendOp::kRead) {
     if (buffer >= 0) {
       io_uring_prep_read_fixed(sqe, 0, data, bytes, offset, buffer);
@@ -163,59 +115,23 @@ void UringBackend::PrepareRange(const Operation& operation, io_uring_sqe* sqe) {
   if (request.durable) sqe->rw_flags = RWF_DSYNC;
 }
 
-void UringBackend::Watch(int fd, bool* ready) {
-  watched_.push_back({fd, ready});
-  PreparePoll(watched_.size() - 1);
-}
-
-void UringBackend::StopWatching() {
-  for (Watched& watched : watched_) watched.ready = nullptr;
-}
-
-// One request for all readiness to come, until the kernel ends it (Poll then makes another one).
-void UringBackend::PreparePoll(size_t watched) {
-  io_uring_sqe* sqe = NextSqe();
-  io_uring_prep_poll_multishot(sqe, watched_[watched].fd, POLLIN);
-  io_uring_sqe_set_data64(sqe, kWatchedBit | watched);
-  unsubmitted_++;
-}
-
-void UringBackend::Kick() {
-  if (unsubmitted_ == 0) return;
-  int taken = io_uring_submit(&ring_);
-  // EAGAIN, EBUSY, EINTR: the rest stays in the ring and is taken next time.
-  if (taken > 0) unsubmitted_ -= std::min(unsubmitted_, static_cast<unsigned>(taken));
+void UringBackend::OnCompletion(uint32_t index, int32_t result) {
+  Operation& operation = operations_[index];
+  if (!Finish(&operation, &result)) return Prepare(index);
+  done_.push_back({operation.request.cookie, result});
+  free_.push_back(index);
 }
 
 size_t UringBackend::Poll(std::span<BackendDone> out) {
-  std::array<io_uring_cqe*, 64> cqes;
-  auto wanted = static_cast<unsigned>(std::min(out.size(), cqes.size()));
-  unsigned count = io_uring_peek_batch_cqe(&ring_, cqes.data(), wanted);
-  size_t finished = 0;
-  for (unsigned i = 0; i < count; i++) {
-    uint64_t data = io_uring_cqe_get_data64(cqes[i]);
-    auto index = static_cast<uint32_t>(data);
-    if (data & kWatchedBit) {
-      if (watched_[index].ready == nullptr) continue;
-      *watched_[index].ready = true;
-      if (cqes[i]->res < 0 && cqes[i]->res != -ECANCELED) {  // ECANCELED: the thread that waited has ended
-        LogError("{}", Status::Errno(-cqes[i]->res, "io_uring does not wait for a file").message());
-      } else if (cqes[i]->res >= 0 && !(cqes[i]->flags & IORING_CQE_F_MORE)) {
-        PreparePoll(index);
-      }
-      continue;
-    }
-    int32_t result = cqes[i]->res;
-    Operation& operation = operations_[index];
-    if (!Finish(&operation, &result)) {
-      Prepare(index);
-      continue;
-    }
-    out[finished++] = {operation.request.cookie, result};
-    free_.push_back(index);
+  if (taken_ == done_.size()) {
+    done_.clear();
+    taken_ = 0;
+    uring_->Reap();
   }
-  io_uring_cq_advance(&ring_, count);
-  return finished;
+  size_t count = std::min(out.size(), done_.size() - taken_);
+  std::copy_n(done_.begin() + static_cast<ptrdiff_t>(taken_), count, out.begin());
+  taken_ += count;
+  return count;
 }
 
 bool UringBackend::Finish(Operation* operation, int32_t* result) {
@@ -251,14 +167,7 @@ bool UringBackend::Finish(Operation* operation, int32_t* result) {
 
 bool UringBackend::Arm() {
   Kick();
-  return unsubmitted_ == 0 && io_uring_cq_ready(&ring_) == 0;
-}
-
-// In the ring itself: the thread that is woken by the storage's interrupt returns with its answer.
-void UringBackend::Wait(int timeout_ms) {
-  io_uring_cqe* cqe;
-  __kernel_timespec timeout{.tv_sec = timeout_ms / 1000, .tv_nsec = timeout_ms % 1000 * 1000000LL};
-  io_uring_submit_and_wait_timeout(&ring_, &cqe, 1, timeout_ms < 0 ? nullptr : &timeout, nullptr);
+  return settled() && !uring_->unsubmitted() && !uring_->has_ended();
 }
 
 }  // namespace weft::target
