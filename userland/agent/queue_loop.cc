@@ -214,7 +214,7 @@ Status QueueLoop::SetDevice(uint32_t target, const std::optional<BlockDevice>& d
 }
 
 Status QueueLoop::OpenRing() {
-  auto uring = target::Uring::Create();
+  auto uring = target::Uring::Create(true);
   if (!uring.ok()) return uring.status();
   std::span<std::byte> pool = channel_->pool();
   if (Status s = (*uring)->AddBuffer(pool.data(), pool.size()); !s.ok()) return s;

@@ -23,9 +23,9 @@ constexpr uint64_t UserData(uint32_t client, uint32_t index) { return static_cas
 
 }  // namespace
 
-Result<std::unique_ptr<Uring>> Uring::Create() {
+Result<std::unique_ptr<Uring>> Uring::Create(bool made_by_its_thread) {
   std::unique_ptr<Uring> uring(new Uring());
-  if (Status s = uring->Open(); !s.ok()) return s;
+  if (Status s = uring->Open(made_by_its_thread); !s.ok()) return s;
   return uring;
 }
 
@@ -33,9 +33,12 @@ Uring::~Uring() {
   if (open_) io_uring_queue_exit(&ring_);
 }
 
-Status Uring::Open() {
+Status Uring::Open(bool made_by_its_thread) {
   io_uring_params params{};
-  params.flags = IORING_SETUP_CQSIZE | IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG;
+  // TASKRUN_FLAG: Reap sees that there is something that only a system call brings in, and makes one.
+  params.flags = IORING_SETUP_CQSIZE | IORING_SETUP_TASKRUN_FLAG;
+  params.flags |=
+      made_by_its_thread ? IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN : IORING_SETUP_COOP_TASKRUN;
   params.cq_entries = kCompletionEntries;
   int error = -io_uring_queue_init_params(kRingEntries, &ring_, &params);
   if (error == ENOSYS || error == EPERM) {

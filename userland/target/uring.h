@@ -28,7 +28,8 @@ class Uring {
     ~Client() = default;
   };
 
-  static Result<std::unique_ptr<Uring>> Create();
+  // made_by_its_thread: the one that calls this uses it, which the kernel can make something of.
+  static Result<std::unique_ptr<Uring>> Create(bool made_by_its_thread = false);
   ~Uring();
   Uring(const Uring&) = delete;
   Uring& operator=(const Uring&) = delete;
@@ -70,7 +71,7 @@ class Uring {
     bool armed = false;
   };
   Uring() = default;
-  Status Open();
+  Status Open(bool made_by_its_thread);
   void PreparePoll(size_t watched);
   void PrepareLevels();
   void OnReady(size_t watched, const io_uring_cqe& cqe);

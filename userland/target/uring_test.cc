@@ -9,7 +9,7 @@
 
 #include <algorithm>
 #include <array>
-#include <cstring>
+#include <chrono>
 #include <thread>
 
 #include "userland/target/uring_backend.h"
@@ -30,7 +30,7 @@ class UringTest : public ::testing::Test {
   };
 
   void SetUp() override {
-    auto uring = Uring::Create();
+    auto uring = Uring::Create(true);
     if (!uring.ok()) GTEST_SKIP() << uring.status().message();
     uring_ = *std::move(uring);
   }
@@ -89,6 +89,17 @@ TEST_F(UringTest, EachDeviceIsToldOfItsOwn) {
     EXPECT_EQ(byte, 0x10 + i) << "each wrote its own file";
     EXPECT_TRUE(disks_[static_cast<size_t>(i)].backend->settled());
   }
+}
+
+// As a thread does that has a processor to itself.
+TEST_F(UringTest, WhoOnlyLooksIsToldAsWell) {
+  Insert(0);
+  Submit(0, 7, BackendOp::kWrite, memory_[0].data());
+  uring_->Kick();
+  std::array<BackendDone, 4> done;
+  auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+  while (disks_[0].backend->Poll(done) == 0) ASSERT_LT(std::chrono::steady_clock::now(), deadline);
+  EXPECT_EQ(done[0].cookie, 7U);
 }
 
 TEST_F(UringTest, APlaceThatIsLeftIsTakenByTheNext) {
