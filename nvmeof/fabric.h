@@ -100,6 +100,9 @@ class Fabric {
   // The namespaces of the subsystem that are visible now, with their paths; they appear some time after a connection
   // stands. Without native multipath (nvme_core.multipath=N) each controller has a device, and an entry, of its own.
   virtual Result<std::vector<Namespace>> Namespaces(const std::string& nqn) = 0;
+  // The nsids of the subsystem's namespaces that this host may use, as one of its controllers lists them: also those
+  // that are not visible yet. EHOSTDOWN: none of its controllers is live.
+  virtual Result<std::vector<uint32_t>> ActiveNamespaces(const std::string& nqn) = 0;
   // Has the kernel look for namespaces that came or went; it does so after this has returned.
   virtual Status Rescan(const std::string& nqn) = 0;
 };

@@ -225,6 +225,18 @@ Result<std::vector<Namespace>> FakeFabric::Namespaces(const std::string& nqn) {
   return visible;
 }
 
+Result<std::vector<uint32_t>> FakeFabric::ActiveNamespaces(const std::string& nqn) {
+  std::lock_guard lock(mutex_);
+  std::vector<Path> paths = PathsOf(nqn);
+  auto it = subsystems_.find(nqn);
+  if (it == subsystems_.end() || std::ranges::none_of(paths, [](const Path& path) { return path.state == "live"; })) {
+    return Error(EHOSTDOWN, "no path to {} is live", nqn);
+  }
+  std::vector<uint32_t> nsids;
+  for (const auto& [nsid, entry] : it->second.namespaces) nsids.push_back(nsid);
+  return nsids;
+}
+
 Status FakeFabric::Rescan(const std::string& nqn) {
   std::lock_guard lock(mutex_);
   calls_.push_back("rescan " + nqn);

@@ -63,6 +63,7 @@ class FakeFabric : public Fabric {
   Status Connect(const Endpoint& endpoint, const std::string& nqn, const HostSettings& host) override;
   Status Disconnect(const std::string& nqn) override;
   Result<std::vector<Namespace>> Namespaces(const std::string& nqn) override;
+  Result<std::vector<uint32_t>> ActiveNamespaces(const std::string& nqn) override;
   Status Rescan(const std::string& nqn) override;
 
  private:

@@ -12,6 +12,7 @@
 
 #include <fmt/format.h>
 
+#include "nvmeof/active_namespaces.h"
 #include "nvmeof/connect_error.h"
 #include "nvmeof/discovery.h"
 #include "nvmeof/fabrics_device.h"
@@ -48,6 +49,7 @@ class RealFabric : public Fabric {
   Status Connect(const Endpoint& endpoint, const std::string& nqn, const HostSettings& host) override;
   Status Disconnect(const std::string& nqn) override;
   Result<std::vector<Namespace>> Namespaces(const std::string& nqn) override { return sysfs_.Namespaces(nqn); }
+  Result<std::vector<uint32_t>> ActiveNamespaces(const std::string& nqn) override;
   Status Rescan(const std::string& nqn) override;
 
  private:
@@ -186,6 +188,16 @@ Status RealFabric::Disconnect(const std::string& nqn) {
     if (first.ok()) first = status;
   }
   return first;
+}
+
+Result<std::vector<uint32_t>> RealFabric::ActiveNamespaces(const std::string& nqn) {
+  for (const Controller& controller : sysfs_.Controllers(nqn)) {
+    if (controller.state != "live") continue;
+    auto nsids = ListActiveNamespaces(fmt::format("{}/{}", paths_.devices, controller.name));
+    if (nsids.ok()) return nsids;
+    return nsids.status().Annotate(controller.endpoint.ToString());
+  }
+  return Error(EHOSTDOWN, "no path to {} is live", nqn);
 }
 
 Status RealFabric::Rescan(const std::string& nqn) {

@@ -124,6 +124,17 @@ TEST_F(RealFabricTest, DisconnectsAndRescansAllControllers) {
   for (const char* name : {"nvme0", "nvme1"}) EXPECT_EQ(Attribute(name, "delete_controller"), "1");
 }
 
+TEST_F(RealFabricTest, NamespacesAreAskedOfALiveController) {
+  EXPECT_EQ(fabric_->ActiveNamespaces(kNqn).status().code(), EHOSTDOWN);
+  AddController("nvme0", {Transport::kTcp, "10.0.0.1", 4420}, "connecting");
+  EXPECT_EQ(fabric_->ActiveNamespaces(kNqn).status().code(), EHOSTDOWN);
+  AddController("nvme1", kEndpoint);
+  EXPECT_THAT(fabric_->ActiveNamespaces(kNqn).status().message(), HasSubstr("dev/nvme1"));
+  Write("dev/nvme1", "");  // of a file that is no controller nothing is believed
+  Status status = fabric_->ActiveNamespaces(kNqn).status();
+  EXPECT_EQ(status.code(), ENOTTY) << status.message();
+}
+
 TEST_F(RealFabricTest, NothingIsAskedOfTheKernelThatIsWrong) {
   EXPECT_EQ(fabric_->Connect(kEndpoint, "disk", {}).code(), EINVAL);
   HostSettings host;

@@ -90,6 +90,9 @@ class LentFabric final : public nvmeof::Fabric {
     shared_->changed.notify_all();
     return namespaces;
   }
+  Result<std::vector<uint32_t>> ActiveNamespaces(const std::string& nqn) override {
+    return shared_->fabric.ActiveNamespaces(nqn);
+  }
   Status Rescan(const std::string& nqn) override { return shared_->fabric.Rescan(nqn); }
 
  private:

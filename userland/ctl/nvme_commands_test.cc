@@ -38,6 +38,9 @@ class LentFabric final : public nvmeof::Fabric {
   Result<std::vector<nvmeof::Namespace>> Namespaces(const std::string& nqn) override {
     return fabric_->Namespaces(nqn);
   }
+  Result<std::vector<uint32_t>> ActiveNamespaces(const std::string& nqn) override {
+    return fabric_->ActiveNamespaces(nqn);
+  }
   Status Rescan(const std::string& nqn) override { return fabric_->Rescan(nqn); }
 
  private:

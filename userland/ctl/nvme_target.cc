@@ -8,6 +8,8 @@
 #include <cerrno>
 #include <cstring>
 
+#include <fmt/ranges.h>
+
 #include "nvmeof/await_namespace.h"
 #include "thrift-gen/meta_constants.h"
 #include "userland/base/block.h"
@@ -54,18 +56,24 @@ class Connection {
   std::string nqn_;  // to be disconnected
 };
 
+// Who names no namespace means the only one. Those that are visible do not tell: the kernel makes devices of them one
+// by one, in any order.
+Status CheckUnambiguous(nvmeof::Fabric* fabric, const nvmeof::Uri& uri) {
+  if (uri.nsid != 0) return {};
+  Result<std::vector<uint32_t>> nsids = fabric->ActiveNamespaces(uri.nqn);
+  if (!nsids.ok()) return nsids.status();
+  if (nsids->size() <= 1) return {};
+  return Error(EINVAL, "subsystem {} has the namespaces {}; say which: {}?nsid=N", uri.nqn, fmt::join(*nsids, ", "),
+               uri.ToString());
+}
+
 Result<Namespace> Find(nvmeof::Fabric* fabric, const nvmeof::Uri& uri) {
+  if (Status s = CheckUnambiguous(fabric, uri); !s.ok()) return s;
   auto wanted = [&uri](const Namespace& ns) { return uri.nsid == 0 || ns.nsid == uri.nsid; };
   Result<Namespace> found = nvmeof::AwaitNamespace(fabric, uri.nqn, wanted);
   if (!found.ok() && found.status().code() == ENODEV && uri.nsid != 0)
     return Error(ENODEV, "{}; nsid={} is none of them, or not for this host", found.status().message(), uri.nsid);
-  if (!found.ok() || uri.nsid != 0) return found;
-  Result<std::vector<Namespace>> visible = fabric->Namespaces(uri.nqn);
-  if (!visible.ok()) return visible.status();
-  if (visible->size() == 1) return found;
-  std::string shown;
-  for (const Namespace& ns : *visible) shown += fmt::format("{}{}", shown.empty() ? "" : ", ", ns.nsid);
-  return Error(EINVAL, "subsystem {} has the namespaces {}; say which: {}?nsid=N", uri.nqn, shown, uri.ToString());
+  return found;
 }
 
 Status Check(const Namespace& ns, uint64_t bytes_min) {

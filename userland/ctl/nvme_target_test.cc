@@ -307,6 +307,14 @@ TEST_F(NvmeTargetTest, OfSeveralNamespacesOneHasToBeNamed) {
   EXPECT_THAT(args->nvme.uris, ElementsAre(Uri(first_, 5).ToString(), Uri(second_, 5).ToString()));
 }
 
+// The kernel makes their devices one by one, in any order.
+TEST_F(NvmeTargetTest, OneOfSeveralThatIsVisibleFirstIsNotTakenForTheOnlyOne) {
+  AddNamespace(3);
+  fabric_.SetHidden(kNqn, false, 2);
+  AddNamespace(1);
+  Refused(EINVAL, "has the namespaces 1, 3; say which");
+}
+
 TEST_F(NvmeTargetTest, ItWaitsForTheNamespaceToAppear) {
   fabric_.SetHidden(kNqn, false, 2);
   AddNamespace(1);
