@@ -73,6 +73,7 @@ class BlockInitiatorImpl final : public BlockInitiator {
   std::map<uint32_t, std::unique_ptr<TargetLink>> links_;  // by id of the target
   std::vector<TargetLink*> table_;                         // by TargetLink::IndexOf
   TargetStateCallback callback_;
+  std::array<WorkCompletion, kPollBatch> batch_;  // of HandleCompletions; kept, as looking costs less than making it
   unsigned turns_ = 0;  // since the clock was looked at
   unsigned turns_per_look_ = kTurnsPerClockRead;
   bool armed_ = false;  // may have slept, since then
@@ -201,18 +202,17 @@ size_t BlockInitiatorImpl::Poll(std::vector<BlockCompletion>* done) {
 }
 
 size_t BlockInitiatorImpl::HandleCompletions() {
-  std::array<WorkCompletion, kPollBatch> batch;
   size_t total = 0;
   for (const auto& port : ports_.all()) {
     size_t count;
     do {
-      count = port->completions->Poll(batch);
+      count = port->completions->Poll(batch_);
       for (size_t i = 0; i < count; i++) {
-        uint16_t index = TargetLink::IndexOf(batch[i].id);
-        if (index < table_.size() && table_[index]) table_[index]->OnCompletion(batch[i]);
+        uint16_t index = TargetLink::IndexOf(batch_[i].id);
+        if (index < table_.size() && table_[index]) table_[index]->OnCompletion(batch_[i]);
       }
       total += count;
-    } while (count == batch.size());
+    } while (count == batch_.size());
   }
   if (total > 0) may_have_events_ = true;
   return total;

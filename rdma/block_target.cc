@@ -12,7 +12,6 @@ namespace {
 
 constexpr int kBacklog = 128;
 constexpr unsigned kTurnsPerClockRead = 16;
-constexpr size_t kPollBatch = 64;
 constexpr uint64_t kCheckMs = 1000;  // how often time limits are looked at
 
 Status Check(const BlockTargetOptions& options) {
@@ -97,13 +96,12 @@ size_t BlockTargetEngine::Poll() {
 }
 
 size_t BlockTargetEngine::HandleWorkCompletions() {
-  std::array<WorkCompletion, kPollBatch> batch;
   size_t total = 0;
   for (const auto& port : ports_) {
-    size_t count = port->completions()->Poll(batch);
+    size_t count = port->completions()->Poll(completions_);
     total += count;
     for (size_t i = 0; i < count; i++) {
-      const WorkCompletion& completion = batch[i];
+      const WorkCompletion& completion = completions_[i];
       auto found = by_number_.find(completion.connection);
       ServedConnection* connection = found == by_number_.end() ? nullptr : found->second;
       if (completion.receive) {
@@ -131,13 +129,12 @@ size_t BlockTargetEngine::HandleWorkCompletions() {
 }
 
 size_t BlockTargetEngine::HandleBackend() {
-  std::array<BackendDone, kPollBatch> batch;
-  size_t count = backend_->Poll(batch);
+  size_t count = backend_->Poll(backend_done_);
   for (size_t i = 0; i < count; i++) {
-    if ((batch[i].cookie & kOwnCookie) == 0) {
-      OnBackendDone(static_cast<uint32_t>(batch[i].cookie), batch[i].result);
-    } else if (auto own = own_.extract(batch[i].cookie)) {
-      own.mapped()(batch[i].result);
+    if ((backend_done_[i].cookie & kOwnCookie) == 0) {
+      OnBackendDone(static_cast<uint32_t>(backend_done_[i].cookie), backend_done_[i].result);
+    } else if (auto own = own_.extract(backend_done_[i].cookie)) {
+      own.mapped()(backend_done_[i].result);
     }
   }
   return count;

@@ -11,6 +11,7 @@
 // once when that was the NIC, as the queue pair is destroyed first; by the backend's answer otherwise.
 #pragma once
 
+#include <array>
 #include <list>
 #include <memory>
 #include <unordered_map>
@@ -134,6 +135,10 @@ class BlockTargetEngine final : public BlockTarget {
   uint32_t sends_awaited_ = 0;                // commands of which awaits_send() holds
   uint32_t connections_blocked_ = 0;          // ServedConnection::blocked
   uint32_t credits_free_;
+
+  // What a turn finds; kept, as looking costs less than making them.
+  std::array<WorkCompletion, 64> completions_;
+  std::array<BackendDone, 64> backend_done_;
 
   LogLimiter limiter_;
   BlockTargetCounters counters_;

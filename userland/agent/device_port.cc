@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-#include <array>
 #include <cerrno>
 #include <thread>
 
@@ -14,7 +13,6 @@ namespace {
 using rdma::BackendDone;
 using rdma::BackendOp;
 
-constexpr size_t kPollBatch = 64;
 constexpr off_t kPortByte = 1;  // that ports lock
 constexpr std::chrono::milliseconds kLookAgain{5};
 
@@ -116,12 +114,12 @@ Status DevicePort::Submit(const rdma::BlockCommand& command) {
 }
 
 size_t DevicePort::Poll(std::vector<rdma::BlockCompletion>* done) {
-  std::array<BackendDone, kPollBatch> answers;
-  size_t count = backend_->Poll(answers);
+  if (in_flight_ == 0) return 0;
+  size_t count = backend_->Poll(answers_);
   for (size_t i = 0; i < count; ++i) {
-    auto cookie = static_cast<uint32_t>(answers[i].cookie);
+    auto cookie = static_cast<uint32_t>(answers_[i].cookie);
     const Request& request = requests_[cookie];
-    int32_t result = answers[i].result < 0 ? answers[i].result : static_cast<int32_t>(request.length);
+    int32_t result = answers_[i].result < 0 ? answers_[i].result : static_cast<int32_t>(request.length);
     done->push_back({.tag = request.tag, .result = result});
     free_.push_back(cookie);
   }

@@ -4,6 +4,7 @@
 // pool as a registered buffer. Of that thread alone.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <cstdint>
@@ -70,6 +71,7 @@ class DevicePort {
   std::vector<Request> requests_;  // by cookie
   std::vector<uint32_t> free_;
   size_t in_flight_ = 0;
+  std::array<rdma::BackendDone, 64> answers_;  // of Poll; kept, as looking costs less than making it
 };
 
 }  // namespace weft::agent

@@ -108,15 +108,16 @@ void QueueLoop::Main() {
   spin.Worked(Clock::now());
   while (!Finished()) {
     bool worked = Turn();
-    if (Spins()) KickPorts();  // else Sleep does
-    Clock::time_point now = Clock::now();
-    if (worked) spin.Worked(now);
-    if (worked && Spins()) {
-      if (in_flight_ == 0) yielder.Yield();  // what was waited for has come: to whoever did on this very CPU
+    if (!Spins()) {
+      Sleep();  // at once: it looks at everything itself
       continue;
     }
-    // Who does not spin goes to sleep at once: Sleep looks at everything itself.
-    if (Spins() && (spin.KeepLooking(now) || (in_flight_ > 0 && now - spin.last_work() < kSpinInFlight))) {
+    KickPorts();
+    Clock::time_point now = Clock::now();
+    if (worked) {
+      spin.Worked(now);
+      if (in_flight_ == 0) yielder.Yield();  // what was waited for has come: to whoever did on this very CPU
+    } else if (spin.KeepLooking(now) || (in_flight_ > 0 && now - spin.last_work() < kSpinInFlight)) {
       yielder.Yield();  // on a machine with few CPUs the kernel's and the targets' work comes first
     } else {
       bool idle = in_flight_ == 0;

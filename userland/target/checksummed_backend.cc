@@ -2,7 +2,6 @@
 #include "userland/target/checksummed_backend.h"
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <cstring>
 #include <utility>
@@ -18,7 +17,6 @@ using rdma::BackendOp;
 using rdma::BackendRequest;
 
 constexpr unsigned kTurnsPerClockRead = 64;
-constexpr size_t kPollBatch = 64;
 constexpr size_t kToldMax = 1 << 20;
 constexpr uint64_t kToldMs = 600'000;  // then all of it may be told again
 
@@ -353,13 +351,12 @@ size_t ChecksummedBackend::Poll(std::span<BackendDone> out) {
     }
     SettleMore();
   }
-  std::array<BackendDone, kPollBatch> batch;
-  size_t count = device_->Poll(batch);
+  size_t count = device_->Poll(answers_);
   for (size_t i = 0; i < count; i++) {
-    if ((batch[i].cookie & kAreaCookie) == 0) {
-      OnDevice(static_cast<uint32_t>(batch[i].cookie), batch[i].result);
-    } else if (auto area = area_done_.extract(batch[i].cookie)) {
-      area.mapped()(batch[i].result);
+    if ((answers_[i].cookie & kAreaCookie) == 0) {
+      OnDevice(static_cast<uint32_t>(answers_[i].cookie), answers_[i].result);
+    } else if (auto area = area_done_.extract(answers_[i].cookie)) {
+      area.mapped()(answers_[i].result);
     }
   }
   RunStartable();

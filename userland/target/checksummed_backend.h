@@ -15,6 +15,7 @@
 // Engine thread, but for what says "any thread".
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <deque>
@@ -165,6 +166,7 @@ class ChecksummedBackend final : public rdma::BlockBackend, private AreaWriter {
   uint64_t told_since_ms_ = 0;
   std::function<void(std::span<const uint64_t>)> on_damage_;
   LatencyMeter latency_;
+  std::array<rdma::BackendDone, 64> answers_;  // of Poll; kept, as looking costs less than making it
 };
 
 }  // namespace weft::target

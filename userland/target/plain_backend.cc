@@ -2,7 +2,6 @@
 #include "userland/target/plain_backend.h"
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
@@ -19,7 +18,6 @@ using rdma::BackendOp;
 using rdma::BackendRequest;
 
 constexpr uint32_t kSumStep = 1 << 20;
-constexpr size_t kPollBatch = 64;
 
 }  // namespace
 
@@ -115,9 +113,8 @@ void PlainBackend::Finish(uint32_t index, int32_t result) {
 }
 
 size_t PlainBackend::Poll(std::span<BackendDone> out) {
-  std::array<BackendDone, kPollBatch> answers;
-  size_t count = device_->Poll(answers);
-  for (size_t i = 0; i < count; i++) OnDevice(static_cast<uint32_t>(answers[i].cookie), answers[i].result);
+  size_t count = device_->Poll(answers_);
+  for (size_t i = 0; i < count; i++) OnDevice(static_cast<uint32_t>(answers_[i].cookie), answers_[i].result);
   size_t told = std::min(out.size(), done_.size());
   std::copy_n(done_.begin(), told, out.begin());
   done_.erase(done_.begin(), done_.begin() + static_cast<ptrdiff_t>(told));

@@ -13,6 +13,7 @@
 // Engine thread, but for what says "any thread".
 #pragma once
 
+#include <array>
 #include <chrono>
 #include <deque>
 #include <functional>
@@ -72,6 +73,7 @@ class PlainBackend final : public rdma::BlockBackend {
   std::deque<uint32_t> to_sum_;  // kChecksums in their order; the first one has scratch_
   std::vector<rdma::BackendDone> done_;
   LatencyMeter latency_;
+  std::array<rdma::BackendDone, 64> answers_;  // of Poll; kept, as looking costs less than making it
 };
 
 }  // namespace weft::target
