@@ -58,10 +58,16 @@ ext4_mount() {
 
 # storage_becomes CACHE
 storage_becomes() {
+	local disk
 	if mountpoint -q "$ext4"; then umount "$ext4"; fi
-	export -f disks_become
-	export target peer
-	cluster at-rest bash -c "disks_become $1" || die "the cluster does not start again"
+	if [ -n "${WEFT_COUNTED-}" ]; then # --backing ram: loop devices, which may be told at any time
+		[ "$1" = none ] || die "in memory nothing is volatile: WEFT_BENCH_CACHES=none"
+		for disk in /sys/block/loop*/queue/write_cache; do echo 'write through' > "$disk"; done
+	else
+		export -f disks_become
+		export target peer
+		cluster at-rest bash -c "disks_become $1" || die "the cluster does not start again"
+	fi
 	ext4_mount
 }
 
@@ -206,5 +212,7 @@ nvme disconnect -n "${peer_uri##*/}" >&2
 rm "$mount/bench.data"
 
 echo
-echo "weftfs and ext4, each on one NVMe-oF namespace ($WEFT_FABRIC); median of $rounds turns; one guest with $(nproc) processors under emulation."
+clock="under emulation"
+[ -z "${WEFT_COUNTED-}" ] || clock="that take turns; time is counted in instructions, 2 ns each"
+echo "weftfs and ext4, each on one NVMe-oF namespace ($WEFT_FABRIC); median of $rounds turns; one guest with $(nproc) processors $clock."
 for cache in "${caches[@]}"; do report "$cache"; done

@@ -57,11 +57,11 @@ start_guest() {
 		-device virtio-serial-pci
 		-chardev "pipe,id=tell,path=$dir/tell" -device virtserialport,chardev=tell,name=tell
 	)
-	if [ "$accel" = kvm ]; then
-		qemu+=(-accel kvm -cpu host)
-	else
-		qemu+=(-accel tcg,thread=multi -cpu max)
-	fi
+	case $accel in
+	kvm) qemu+=(-accel kvm -cpu host) ;;
+	counted) qemu+=(-accel tcg,thread=single -icount shift=1 -cpu max) ;; # 2 ns each
+	*) qemu+=(-accel tcg,thread=multi -cpu max) ;;
+	esac
 	qemu+=("$@")
 	[ -z "$verbose" ] || printf '%q ' "${qemu[@]}" >> "$dir/qemu.cmd"
 	# QEMU's monitor and the port `tell` answer; nobody reads that, so it must not fill up

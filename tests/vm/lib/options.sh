@@ -41,6 +41,10 @@ usage() {
 	  --disk SIZE        one more disk for the first client, \$WEFT_SPARE_DISK
 	  --memory SIZE      of each guest (default 2G; 1G with --several)
 	  --cpus N           of each guest (default 2; 1 with --several)
+	  --counted          time in the guests is counted in instructions (QEMU's icount), and their
+	                     processors take turns: how long something takes is how much is done for
+	                     it, whatever this machine does besides. Not with --several; for --backing
+	                     ram, as waiting for this machine's disks is no instruction
 	  --module FILE      insert this kernel module first (may be repeated)
 	  --kernel-args TEXT added to the kernel's command line
 	  --timeout SECONDS  the whole run may last this long (default 600; 0: for ever)
@@ -51,7 +55,7 @@ usage() {
 
 timeout='' memory='' cpus='' mode=one clients=1 targets=2 spares=0 copies='' chunk_size='' target_size=2G backing=disk spare_size=''
 kind=rdma fabric=rdma data_path=''
-form=1 keep='' shell='' modules=() run_dir='' verbose='' kernel_args='' keep_logs=''
+form=1 keep='' shell='' counted='' modules=() run_dir='' verbose='' kernel_args='' keep_logs=''
 
 # number OPTION VALUE MIN MAX
 number() {
@@ -92,6 +96,7 @@ parse_options() {
 		--disk) size "$@"; spare_size=$2; shift ;;
 		--memory) size "$@"; memory=$2; shift ;;
 		--cpus) number "$1" "$2" 1 64; cpus=$2; shift ;;
+		--counted) counted=1 ;;
 		--module) [ -e "$2" ] || die "no module $2"; modules+=("$(realpath "$2")"); shift ;;
 		--kernel-args) kernel_args=$2; shift ;;
 		--timeout) number "$1" "$2" 0 86400; timeout=$2; shift ;;
@@ -107,6 +112,10 @@ parse_options() {
 	[ $((targets + spares)) -le 16 ] || die "--targets $targets --spare $spares: together there are at most 16"
 	[ "$mode" = several ] || [ "$clients" -eq 1 ] || die "--clients $clients: more than one needs --several"
 	[ "$mode" != bare ] || backing=ram
+	if [ -n "$counted" ]; then
+		[ "$mode" != several ] || die "--counted: the clocks of --several guests would run apart"
+		[ "$backing" = ram ] || die "--counted with --backing $backing: this machine's disks have another clock; --backing ram"
+	fi
 	: "${timeout:=$([ -n "$shell" ] && echo 0 || echo 600)}"
 	: "${memory:=$([ "$mode" = several ] && echo 1G || echo 2G)}"
 	: "${cpus:=$([ "$mode" = several ] && echo 1 || echo 2)}"
