@@ -64,7 +64,7 @@ where() {
 load_fio() {
 	cd "$SCRATCH" || exit 1 # for what fio says of the command
 	while [ ! -e "$SCRATCH/stop" ]; do
-		fio_run load --directory="$dir" --rw=randrw --bsrange=4k-64k --size=24m --direct=1 --ioengine=io_uring \
+		fio_run load --directory="$dir" --rw=randrw --bsrange=4k-64k --size=8m --direct=1 --ioengine=io_uring \
 			--iodepth=8 --verify=crc32c --verify_fatal=1 --exec_prerun="touch $SCRATCH/began.fio"
 	done
 }

@@ -7,7 +7,6 @@
 #
 # The spare target is added with two paths. WEFT_FAULTS="FAULT..." picks some of the functions below.
 # vm: --kind nvmeof --targets 2 --spare 1 --copies 2 --chunk-size 16MiB --target-size 1G --timeout 1800
-# also tcp: --fabric tcp
 . "$(dirname "$0")/../lib.sh"
 . "$(dirname "$0")/../pool.sh"
 need_weft

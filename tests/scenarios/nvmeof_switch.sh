@@ -3,8 +3,7 @@
 #
 # The data path of NVMe-oF targets changes a hundred times from the agent to the module and back, under a verified fio
 # load and a copy of a tree: nothing is seen of it.
-# vm: --kind nvmeof --targets 2 --copies 2 --chunk-size 16MiB --target-size 1G --timeout 900
-# also tcp: --fabric tcp
+# vm: --kind nvmeof --fabric tcp --targets 2 --copies 2 --chunk-size 16MiB --target-size 1G --timeout 900
 . "$(dirname "$0")/../lib.sh"
 . "$(dirname "$0")/../pool.sh"
 need_weft
