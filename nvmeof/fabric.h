@@ -94,6 +94,8 @@ class Fabric {
   // EBUSY, EPERM, EIO (the kernel's words are in the message). Without a readable kernel log (/dev/kmsg) a host that is
   // not admitted gets ENOENT too: a discovery log does not tell the two apart.
   virtual Status Connect(const Endpoint& endpoint, const std::string& nqn, const HostSettings& host) = 0;
+  // Gives all controllers of this subsystem that this host has, whoever connected them, the timeouts of the settings.
+  virtual Status SetTimeouts(const std::string& nqn, const HostSettings& host) = 0;
   // All controllers of this subsystem that this host has. None: success.
   virtual Status Disconnect(const std::string& nqn) = 0;
 

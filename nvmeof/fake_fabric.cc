@@ -187,6 +187,12 @@ Status FakeFabric::Connect(const Endpoint& endpoint, const std::string& nqn, con
   return {};
 }
 
+Status FakeFabric::SetTimeouts(const std::string& nqn, const HostSettings& /*host*/) {
+  std::lock_guard lock(mutex_);
+  calls_.push_back("timeouts " + nqn);
+  return {};
+}
+
 Status FakeFabric::Disconnect(const std::string& nqn) {
   std::lock_guard lock(mutex_);
   calls_.push_back("disconnect " + nqn);

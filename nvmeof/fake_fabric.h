@@ -61,6 +61,7 @@ class FakeFabric : public Fabric {
 
   Result<std::vector<DiscoveryEntry>> Discover(const Endpoint& endpoint, const HostSettings& host) override;
   Status Connect(const Endpoint& endpoint, const std::string& nqn, const HostSettings& host) override;
+  Status SetTimeouts(const std::string& nqn, const HostSettings& host) override;
   Status Disconnect(const std::string& nqn) override;
   Result<std::vector<Namespace>> Namespaces(const std::string& nqn) override;
   Result<std::vector<uint32_t>> ActiveNamespaces(const std::string& nqn) override;

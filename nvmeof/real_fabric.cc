@@ -47,6 +47,7 @@ class RealFabric : public Fabric {
 
   Result<std::vector<DiscoveryEntry>> Discover(const Endpoint& endpoint, const HostSettings& host) override;
   Status Connect(const Endpoint& endpoint, const std::string& nqn, const HostSettings& host) override;
+  Status SetTimeouts(const std::string& nqn, const HostSettings& host) override;
   Status Disconnect(const std::string& nqn) override;
   Result<std::vector<Namespace>> Namespaces(const std::string& nqn) override { return sysfs_.Namespaces(nqn); }
   Result<std::vector<uint32_t>> ActiveNamespaces(const std::string& nqn) override;
@@ -57,7 +58,7 @@ class RealFabric : public Fabric {
   Result<std::string> Create(const ConnectRequest& request, ConnectFailure* failure) const;
   std::optional<std::string> Find(const ConnectRequest& request) const;
   std::string IdentityConflict(const HostIdentity& identity) const;
-  Status SetTimeouts(const std::string& controller, const HostSettings& host) const;
+  Status SetTimeoutsOf(const std::string& controller, const HostSettings& host) const;
   Status Delete(const std::string& controller) const;
 
   KernelPaths paths_;
@@ -119,7 +120,7 @@ std::string RealFabric::IdentityConflict(const HostIdentity& identity) const {
   return {};
 }
 
-Status RealFabric::SetTimeouts(const std::string& controller, const HostSettings& host) const {
+Status RealFabric::SetTimeoutsOf(const std::string& controller, const HostSettings& host) const {
   // reconnect_delay is first: the kernel counts attempts, and divides ctrl_loss_tmo by it
   const std::pair<const char*, int64_t> attributes[] = {
       {"reconnect_delay", host.reconnect_s},
@@ -136,14 +137,14 @@ Status RealFabric::SetTimeouts(const std::string& controller, const HostSettings
 Status RealFabric::Connect(const Endpoint& endpoint, const std::string& nqn, const HostSettings& host) {
   auto request = Prepare(endpoint, nqn, host);
   if (!request.ok()) return request.status();
-  if (auto controller = Find(*request)) return SetTimeouts(*controller, host);
+  if (auto controller = Find(*request)) return SetTimeoutsOf(*controller, host);
 
   ConnectFailure failure;
   auto created = Create(*request, &failure);
-  if (created.ok()) return SetTimeouts(*created, host);
+  if (created.ok()) return SetTimeoutsOf(*created, host);
   if (failure.error == 0) return created.status();
   if (failure.error == EALREADY) {  // somebody else was faster
-    if (auto controller = Find(*request)) return SetTimeouts(*controller, host);
+    if (auto controller = Find(*request)) return SetTimeoutsOf(*controller, host);
   }
   failure.request = *request;
   failure.request.endpoint = endpoint;
@@ -179,6 +180,16 @@ Status RealFabric::Delete(const std::string& controller) const {
   // it has gone by itself
   if (status.code() == ENOENT || status.code() == ENODEV) return {};
   return status;
+}
+
+Status RealFabric::SetTimeouts(const std::string& nqn, const HostSettings& host) {
+  Status first;
+  for (const Controller& controller : sysfs_.Controllers(nqn)) {
+    Status status = SetTimeoutsOf(controller.name, host);
+    if (status.code() == ENOENT || status.code() == ENODEV) continue;  // it has gone
+    if (first.ok()) first = status;
+  }
+  return first;
 }
 
 Status RealFabric::Disconnect(const std::string& nqn) {

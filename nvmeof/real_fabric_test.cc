@@ -124,6 +124,15 @@ TEST_F(RealFabricTest, DisconnectsAndRescansAllControllers) {
   for (const char* name : {"nvme0", "nvme1"}) EXPECT_EQ(Attribute(name, "delete_controller"), "1");
 }
 
+TEST_F(RealFabricTest, TimeoutsAreForAllControllers) {
+  AddController("nvme0", kEndpoint);
+  AddController("nvme1", {Transport::kTcp, "10.0.0.1", 4420}, "connecting", "nqn.other-host");
+  HostSettings host;
+  host.fast_io_fail_s = 7;
+  EXPECT_TRUE(fabric_->SetTimeouts(kNqn, host).ok());
+  for (const char* name : {"nvme0", "nvme1"}) EXPECT_EQ(Attribute(name, "fast_io_fail_tmo"), "7");
+}
+
 TEST_F(RealFabricTest, NamespacesAreAskedOfALiveController) {
   EXPECT_EQ(fabric_->ActiveNamespaces(kNqn).status().code(), EHOSTDOWN);
   AddController("nvme0", {Transport::kTcp, "10.0.0.1", 4420}, "connecting");

@@ -82,6 +82,9 @@ class LentFabric final : public nvmeof::Fabric {
     shared_->changed.notify_all();
     return s;
   }
+  Status SetTimeouts(const std::string& nqn, const nvmeof::HostSettings& host) override {
+    return shared_->fabric.SetTimeouts(nqn, host);
+  }
   Status Disconnect(const std::string& nqn) override { return shared_->fabric.Disconnect(nqn); }
   Result<std::vector<nvmeof::Namespace>> Namespaces(const std::string& nqn) override {
     auto namespaces = shared_->fabric.Namespaces(nqn);

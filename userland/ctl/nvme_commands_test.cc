@@ -34,6 +34,9 @@ class LentFabric final : public nvmeof::Fabric {
   Status Connect(const nvmeof::Endpoint& endpoint, const std::string& nqn, const nvmeof::HostSettings& host) override {
     return fabric_->Connect(endpoint, nqn, host);
   }
+  Status SetTimeouts(const std::string& nqn, const nvmeof::HostSettings& host) override {
+    return fabric_->SetTimeouts(nqn, host);
+  }
   Status Disconnect(const std::string& nqn) override { return fabric_->Disconnect(nqn); }
   Result<std::vector<nvmeof::Namespace>> Namespaces(const std::string& nqn) override {
     return fabric_->Namespaces(nqn);
