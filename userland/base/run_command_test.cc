@@ -2,6 +2,7 @@
 #include "userland/base/run_command.h"
 
 #include <cerrno>
+#include <csignal>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -33,6 +34,12 @@ TEST(RunCommand, AFailureIsToldInItsOwnLastWords) {
   EXPECT_THAT(Shell("i=0; while [ $i -lt 5000 ]; do echo line $i; i=$((i + 1)); done; exit 1").message(),
               EndsWith("line 4999"))
       << "much output neither blocks it nor is kept";
+}
+
+TEST(RunCommand, WhatADaemonIgnoresItDoesNot) {
+  auto before = signal(SIGPIPE, SIG_IGN);
+  EXPECT_THAT(Shell("kill -PIPE $$; exit 0").message(), HasSubstr("signal 13"));
+  signal(SIGPIPE, before);
 }
 
 TEST(RunCommand, WhatDoesNotEndIsKilled) {

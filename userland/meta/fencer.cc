@@ -3,6 +3,7 @@
 
 #include <pthread.h>
 
+#include <cerrno>
 #include <utility>
 
 #include "userland/base/log.h"
@@ -26,10 +27,11 @@ Fencer::Fencer(Engine* engine, std::string command, Runner run, std::chrono::mil
 
 Fencer::~Fencer() { thread_.join(); }
 
-// At all targets, also when it fails at one. The first failure.
+// At all targets, also when it fails at one. The first failure; ESHUTDOWN: the server stops, and some were left out.
 Status Fencer::Carry(const FenceOrder& order) const {
   Status first;
   for (const FenceOrder::Target& target : order.targets) {
+    if (engine_->events_stopped()) return Error(ESHUTDOWN, "metadata server is shutting down");
     std::vector<std::string> command{command_, order.fence ? "fence" : "allow", order.hostnqn, target.name};
     command.insert(command.end(), target.uris.begin(), target.uris.end());
     Status status = run_(command);
@@ -45,24 +47,26 @@ Status Fencer::Carry(const FenceOrder& order) const {
 }
 
 void Fencer::Main() {
-  bool failed = false;
   for (;;) {
-    int64_t seen = engine_->events_version();
+    int64_t seen = engine_->events_version();  // what happens from here on is not slept over
     auto orders = engine_->Run([](StateMachine& m) { return Result<std::vector<FenceOrder>>(m.FenceOrders()); });
     if (!orders.ok()) return;  // the server stops
-    failed = false;
+    bool failed = false;
     for (const FenceOrder& order : *orders) {
       Status status = Carry(order);
+      if (!status.ok() && engine_->events_stopped()) return;
       failed |= !status.ok();
       Status told = engine_->Run([&](StateMachine& m) {
         m.FenceDone(order, status);
         return Status::Ok();
       });
       if (!told.ok()) return;
-      seen = engine_->events_version();
     }
-    bool stopped = failed ? engine_->AwaitStop(retry_) : !engine_->AwaitEvents(seen, kLookMs);
-    if (stopped) return;
+    if (failed) {
+      if (engine_->AwaitStop(retry_)) return;
+    } else if (orders->empty() && !engine_->AwaitEvents(seen, kLookMs)) {
+      return;
+    }
   }
 }
 

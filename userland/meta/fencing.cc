@@ -45,7 +45,7 @@ void StateMachine::LoadFencing() {
     ClientSession* session = sessions_.Find(id);
     if (!session->record.ended) continue;
     session->why = "it had ended before the server was started";
-    session->gone_at_ms = now_.mono_ms + options_.lease_ms + static_cast<int64_t>(session->record.drain_ms);
+    session->gone_at_ms = now_.mono_ms + session->record.silence_ms();
     session->fence_wanted = options_.fence_command && !session->record.hostnqn.empty();
   }
 }
@@ -57,7 +57,7 @@ void StateMachine::Retire(uint64_t id, std::string_view why) {
   session->record.ended = true;
   sessions_.PutRecord(id);
   session->why = why;
-  session->gone_at_ms = session->renewed_ms + options_.lease_ms + static_cast<int64_t>(session->record.drain_ms);
+  session->gone_at_ms = session->renewed_ms + session->record.silence_ms();
   session->fence_wanted = options_.fence_command && !session->record.hostnqn.empty();
   // Before the command runs: it may get half-way.
   if (session->fence_wanted) tx_.Put(key::KeptOut(session->record.hostnqn), "");

@@ -2,7 +2,9 @@
 //
 // Sessions that have ended while NVMe-oF targets may still get requests of them.
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
+#include <future>
 #include <latch>
 #include <mutex>
 #include <optional>
@@ -182,6 +184,28 @@ TEST_F(FencingByLease, ARestartOfTheServerWaitsAnew) {
   EXPECT_TRUE(Open("c2").ok());
 }
 
+// Its kernel goes on for as long as it was told when it mounted.
+TEST_F(FencingByLease, AShorterLeaseIsForSessionsToCome) {
+  server.options().lease_ms = 1000;
+  server.Open();
+  EXPECT_EQ(Open("c1")->lease_ms, 1000) << "one that mounts again is told anew";
+  server.options().lease_ms = kLeaseMs;
+  server.Open();
+  EXPECT_EQ(Open("c1")->lease_ms, kLeaseMs);
+  server.options().lease_ms = 1000;
+  server.Open();
+  auto reclaimed = server.Run([&](StateMachine& m) { return m.ReclaimSession(server.session()); });
+  ASSERT_TRUE(reclaimed.ok());
+  EXPECT_EQ(reclaimed->lease_ms, kLeaseMs);
+  server.Advance(kLeaseMs - 1);
+  EXPECT_THAT(Open("c2").status().message(), HasSubstr("in use by session"));
+  ASSERT_TRUE(Evict().ok());
+  server.Advance(kDrainMs);
+  EXPECT_EQ(Open("c2").status().code(), EBUSY);
+  server.Advance(1);
+  EXPECT_TRUE(Open("c2").ok());
+}
+
 TEST_F(FencingByLease, AReservationMakesItUnnecessary) {
   int64_t version = server.machine().events_version();
   Report(true);
@@ -311,6 +335,84 @@ TEST(Fencer, RunsTheCommandForEachTargetUntilItSucceeds) {
   std::vector<std::string> command{"/etc/weft/fence", "fence", "nqn.host-of-c1", "n1"};
   command.insert(command.end(), args.nvme.uris.begin(), args.nvme.uris.end());
   EXPECT_THAT(commands, ElementsAre(command, command));
+}
+
+// An engine of its own with a pool of NVMe-oF targets, and the session of "c1".
+class FencerAtWork : public testing::Test {
+ protected:
+  FencerAtWork() {
+    auto machine = StateMachine::Open(&store_, WithCommand(), Engine::SystemClock());
+    EXPECT_TRUE(machine.ok());
+    engine_.emplace(*std::move(machine), Engine::SystemClock, [](const Status&) {});
+    for (const std::string& name : {std::string("n1"), std::string("n2")}) {
+      idl::RegisterTargetArgs args = TestServer::TargetArgs(name, 64 * kMiB);
+      args.host = "";
+      args.port = 0;
+      idl::NvmeNamespace nvme;
+      nvme.uris = {"nvme+tcp://10.0.0.1/nqn." + name + "?nsid=1"};
+      nvme.uuid = (name + std::string(16, 'u')).substr(0, 16);
+      nvme.nguid = (name + std::string(16, 'g')).substr(0, 16);
+      nvme.nsid = 1;
+      args.__set_nvme(nvme);
+      EXPECT_TRUE(engine_->Run([&](StateMachine& m) { return m.AddNvmeTarget(args); }).ok());
+    }
+    idl::CreatePoolArgs pool;
+    pool.copies = 1;
+    pool.chunk_bytes = 4 * kMiB;
+    EXPECT_TRUE(engine_->Run([&](StateMachine& m) { return m.CreatePool(pool); }).ok());
+    auto session = Open();
+    EXPECT_TRUE(session.ok()) << session.status().message();
+    session_ = session.ok() ? session->id : 0;
+  }
+  ~FencerAtWork() override {
+    engine_->StopEvents();
+    fencer_.reset();
+  }
+  Result<idl::Session> Open() {
+    return engine_->Run([](StateMachine& m) { return m.OpenSession(Fencing::Client("c1")); });
+  }
+  void Evict() {
+    EXPECT_TRUE(engine_->Run([&](StateMachine& m) { return m.EvictSession(session_, false); }).ok());
+  }
+
+  MemoryStore store_;
+  std::optional<Engine> engine_;
+  std::optional<Fencer> fencer_;
+  int64_t session_ = 0;
+};
+
+TEST_F(FencerAtWork, WhatComesUpDuringACommandIsNotSleptOver) {
+  std::atomic<int> commands = 0;
+  std::promise<void> let_in;
+  fencer_.emplace(&*engine_, "/etc/weft/fence", [&](const std::vector<std::string>& command) {
+    // Of the second target, so that nothing follows.
+    if (++commands == 2) {
+      EXPECT_EQ(Open().status().code(), EAGAIN) << "it is to be let in";
+    }
+    if (commands == 4) {
+      EXPECT_EQ(command.at(1), "allow");
+      let_in.set_value();
+    }
+    return Status::Ok();
+  });
+  Evict();
+  EXPECT_EQ(let_in.get_future().wait_for(std::chrono::seconds(30)), std::future_status::ready);
+  engine_->StopEvents();
+  fencer_.reset();
+}
+
+TEST_F(FencerAtWork, WhenTheServerStopsNoFurtherCommandIsRun) {
+  std::atomic<int> commands = 0;
+  fencer_.emplace(&*engine_, "/etc/weft/fence", [&](const std::vector<std::string>&) {
+    ++commands;
+    engine_->StopEvents();
+    return Status::Ok();
+  });
+  Evict();
+  fencer_.reset();
+  EXPECT_EQ(commands.load(), 1);
+  auto sessions = engine_->Run([](StateMachine& m) { return Result<size_t>(m.PoolStatus().sessions.size()); });
+  EXPECT_EQ(*sessions, 1U) << "it is not kept away everywhere";
 }
 
 }  // namespace

@@ -256,7 +256,7 @@ bool TargetRecord::Decode(std::string_view bytes, TargetRecord* out) {
 }
 
 std::string SessionRecord::Encode() const {
-  return Writer().Raw(View(client)).I64(opened_ns).String(host).String(hostnqn).U64(drain_ms).U8(ended).Take();
+  return Writer().Raw(View(client)).I64(opened_ns).String(host).String(hostnqn).U32(lease_ms).U64(drain_ms).U8(ended).Take();
 }
 bool SessionRecord::Decode(std::string_view bytes, SessionRecord* out) {
   Reader in(bytes);
@@ -264,6 +264,7 @@ bool SessionRecord::Decode(std::string_view bytes, SessionRecord* out) {
   out->opened_ns = in.I64();
   out->host = in.String();
   out->hostnqn = in.String();
+  out->lease_ms = in.U32();
   out->drain_ms = in.U64();
   out->ended = in.U8();
   return in.Finish();

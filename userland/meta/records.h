@@ -23,7 +23,7 @@
 //   releasing  := version:u32 chunk:u64
 //   scrub      := active:u8 next:u64 began_s:i64 ended_s:i64
 //   damage     := block:u32 ... (rising, at least one)
-//   session    := client[16] opened_ns:i64 host:string
+//   session    := client[16] opened_ns:i64 host:string hostnqn:string lease_ms:u32 drain_ms:u64 ended:u8
 //   slot       := seq:u64 reply (Thrift compact, the rest)
 //   grant,free := blocks:u64
 //   orphan, open, removed := nothing
@@ -41,7 +41,7 @@
 
 namespace weft {
 
-inline constexpr uint32_t kStoreFormat = 3;
+inline constexpr uint32_t kStoreFormat = 4;
 // Of the logical address space, in which chunks lie sparsely; how much can be stored is up to the targets.
 inline constexpr uint64_t kPoolBlocksMax = 1ULL << 40;
 inline constexpr uint32_t kCopiesMax = 4;     // that a chunk is wanted to have
@@ -224,8 +224,11 @@ struct SessionRecord {
   int64_t opened_ns = 0;
   std::string host;
   std::string hostnqn;    // empty: it uses no NVMe-oF targets
+  uint32_t lease_ms = 0;  // that it was promised
   uint64_t drain_ms = 0;  // so long after its lease the last requests that it sent to them may take effect
   bool ended = false;     // for its client; what it had is kept until it is kept away from those targets
+  // Nothing of it takes effect when it was silent for so long.
+  int64_t silence_ms() const { return static_cast<int64_t>(lease_ms + drain_ms); }
   std::string Encode() const;
   static bool Decode(std::string_view bytes, SessionRecord* out);
 };

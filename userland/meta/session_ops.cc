@@ -12,6 +12,24 @@ namespace weft {
 namespace {
 
 constexpr size_t kHostBytesMax = 255;
+constexpr size_t kHostnqnBytesMax = 223;  // NVMe's
+
+// A fence command gets it, and may give it to a shell. Empty: the client uses no NVMe-oF.
+Status CheckHostnqn(const std::string& hostnqn, const std::string& host) {
+  constexpr std::string_view kRemedy = "correct /etc/nvme/hostnqn, or nvme_hostnqn in weftd's configuration,";
+  if (hostnqn.size() > kHostnqnBytesMax) {
+    return Error(EINVAL, "host NQN '{}...' has {} bytes, {} is the most; {} on host '{}'",
+                 hostnqn.substr(0, kHostnqnBytesMax), hostnqn.size(), kHostnqnBytesMax, kRemedy,
+                 host.substr(0, kHostBytesMax));
+  }
+  bool good = std::ranges::all_of(hostnqn, [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+           std::string_view(".:_-").find(c) != std::string_view::npos;
+  });
+  if (good) return {};
+  return Error(EINVAL, "host NQN '{}' has characters other than letters, digits and .:_-; {} on host '{}'", hostnqn,
+               kRemedy, host.substr(0, kHostBytesMax));
+}
 
 }  // namespace
 
@@ -29,6 +47,7 @@ Result<idl::Session> StateMachine::OpenSession(const idl::OpenSessionArgs& args)
   }
   Result<Uuid> client = UuidFromBytes(args.client);
   if (!client.ok()) return client.status().Annotate("client id");
+  if (Status status = CheckHostnqn(args.hostnqn, args.host); !status.ok()) return status;
   if (!chunks_.formed()) {
     return Error(ENODEV, "cluster '{}' has no pool yet; form one with `weftctl pool create`", options_.cluster);
   }
@@ -36,18 +55,21 @@ Result<idl::Session> StateMachine::OpenSession(const idl::OpenSessionArgs& args)
   // Its client mounts again, so it has nothing under way, and no other host is concerned.
   if (known != 0 && sessions_.Find(known)->record.ended) EndSession(known, false, sessions_.Find(known)->why);
   if (uint64_t id = sessions_.FindClient(*client); id != 0) {
-    sessions_.Find(id)->renewed_ms = now_.mono_ms;
+    ClientSession* session = sessions_.Find(id);
+    session->renewed_ms = now_.mono_ms;
+    session->record.lease_ms = static_cast<uint32_t>(options_.lease_ms);
+    sessions_.PutRecord(id);
     // A client that mounts has nothing open: what it has here is of a mount that was forced away.
     EqualizeChunksOf(id);
     open_chunks_.CloseAll(id);
-    sessions_.Find(id)->settled = chunks_.map_version();
+    session->settled = chunks_.map_version();
     return Describe(id);
   }
   std::vector<uint64_t> late;
   for (const auto& [id, other] : sessions_.all()) {
     if (other.record.ended) return Retiring(id);
     int64_t silent_ms = now_.mono_ms - other.renewed_ms;
-    if (silent_ms < options_.lease_ms) {
+    if (silent_ms < other.record.lease_ms) {
       return Error(
           EBUSY,
           "cluster '{}' is in use by session {} of host '{}', which renewed its lease {} ms ago; unmount it there, "
@@ -66,7 +88,8 @@ Result<idl::Session> StateMachine::OpenSession(const idl::OpenSessionArgs& args)
                 {.client = *client,
                  .opened_ns = now_.wall_ns,
                  .host = args.host.substr(0, kHostBytesMax),
-                 .hostnqn = args.hostnqn.substr(0, kHostBytesMax),
+                 .hostnqn = args.hostnqn,
+                 .lease_ms = static_cast<uint32_t>(options_.lease_ms),
                  .drain_ms = static_cast<uint64_t>(std::max(args.nvme_drain_ms, 0))},
                 now_.mono_ms);
   sessions_.Find(id)->settled = chunks_.map_version();  // it goes by no map yet
@@ -112,7 +135,7 @@ idl::Session StateMachine::Describe(uint64_t id) {
   out.chunk_blocks = static_cast<int32_t>(chunks_.pool().chunk_blocks);
   out.copies = static_cast<int32_t>(chunks_.pool().copies);
   out.cluster_uuid = ToBytes(superblock_.uuid);
-  out.lease_ms = options_.lease_ms;
+  out.lease_ms = static_cast<int32_t>(sessions_.Find(id)->record.lease_ms);
   out.fence_below = out.id;  // one client at a time: all before it have ended
   if (std::optional<Inode> root = tables_.GetInode(kRootIno)) out.root = ToAttr(kRootIno, *root);
   out.targets = targets_.Map();

@@ -60,6 +60,25 @@ TEST_F(SessionTest, OpenErrorsAreClear) {
   EXPECT_EQ(open().code(), EINVAL);
 }
 
+// Fence commands hand it to shells.
+TEST_F(SessionTest, AHostNqnHasPlainCharacters) {
+  idl::OpenSessionArgs args = TestServer::ClientArgs("c1");
+  auto open = [&] { return server_.Run([&](StateMachine& m) { return m.OpenSession(args); }).status(); };
+  args.hostnqn = "nqn.2014-08.org.nvmexpress:uuid:7A0C_b-1";
+  EXPECT_TRUE(open().ok()) << open().message();
+  args.hostnqn = "nqn." + std::string(219, 'x');
+  EXPECT_TRUE(open().ok()) << open().message();
+  args.hostnqn += 'x';
+  EXPECT_EQ(open().code(), EINVAL);
+  EXPECT_NE(open().message().find("has 224 bytes, 223 is the most"), std::string::npos) << open().message();
+  for (const char* bad : {"nqn.a;reboot", "nqn.$(id)", "nqn.`id`", "nqn.a b", "nqn.a/b", "nqn.a\n", "nqn.\xc3\xa4"}) {
+    args.hostnqn = bad;
+    EXPECT_EQ(open().code(), EINVAL) << bad;
+    EXPECT_NE(open().message().find(bad), std::string::npos) << open().message();
+    EXPECT_NE(open().message().find("/etc/nvme/hostnqn"), std::string::npos) << open().message();
+  }
+}
+
 TEST_F(SessionTest, SecondClientWaitsForTheLease) {
   server_.Advance(29'000);
   ASSERT_TRUE(Renew(server_.session()).ok());
@@ -197,7 +216,7 @@ TEST(StoreTest, ForeignStoresAreRefused) {
   newer.format = kStoreFormat + 1;
   ASSERT_TRUE(store.Commit({{key::Superblock(), newer.Encode()}}).ok());
   status = StateMachine::Open(&store, options, {}).status();
-  EXPECT_NE(status.message().find("format 3"), std::string::npos) << status.message();
+  EXPECT_NE(status.message().find("reads format 4"), std::string::npos) << status.message();
 
   ASSERT_TRUE(store.Commit({{key::Superblock(), "garbage"}}).ok());
   EXPECT_EQ(StateMachine::Open(&store, options, {}).status().code(), EUCLEAN);

@@ -29,6 +29,7 @@ class TestServer {
 
   // Throws the state machine away and opens the store again, as a restart of the server does.
   void Open();
+  MetaOptions& options() { return options_; }  // from the next Open on
   MetaNow now() const { return {now_ms_, now_ms_ * 1'000'000}; }
   void Advance(int64_t ms) { now_ms_ += ms; }
 
