@@ -130,6 +130,7 @@ void Agent::Stop(std::chrono::milliseconds grace) {
   for (auto& loop : loops_) loop->BeginStop(grace);
   size_t left = 0;
   for (auto& loop : loops_) left += loop->Join();
+  session_.BeginStop();  // an unmount does not wait for gateways now
   auto remaining = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
   left += dispatcher_.Stop(std::max(remaining, std::chrono::milliseconds(0)));
   session_.Stop();
@@ -240,8 +241,17 @@ void Agent::OnSessionEnded() {
   OnLease(0);
   settler_.End();
   paths_.Clear();
-  gateways_.Stop(false);
+  gateways_.BeginStop();
   if (Status s = OnAllLoops([](QueueLoop& loop) { return loop.EndSession(); }); !s.ok()) LogError("{}", s.message());
+}
+
+std::string Agent::OnSessionClosing() {
+  std::string busy = gateways_.BeginStop();
+  // Of a mount that was forced away there may be requests at devices.
+  Status quiet = OnAllLoops(
+      [](QueueLoop& loop) { return loop.at_ports() == 0 ? Status() : Error(EBUSY, "requests are under way"); });
+  if (quiet.code() == EBUSY) busy += fmt::format("{}block devices of queue threads", busy.empty() ? "" : ", ");
+  return busy;
 }
 
 void Agent::OnSessionClosed() {
@@ -249,7 +259,11 @@ void Agent::OnSessionClosed() {
   if (Status s = OnAllLoops([](QueueLoop& loop) { return loop.CloseSession(); }); !s.ok()) LogError("{}", s.message());
   settler_.End();
   paths_.Clear();
-  gateways_.Stop(true);
+  if (gateways_.BeginStop().empty()) {
+    gateways_.Stop(true);
+  } else {
+    gateways_.Abandon();
+  }
   targets_.Clear();
 }
 

@@ -65,6 +65,7 @@ class Agent : private SessionListener {
   void OnChunks(const std::vector<idl::Chunk>& chunks, int64_t version) override;
   void OnLease(int64_t until_ns) override;
   void OnSessionEnded() override;
+  std::string OnSessionClosing() override;
   void OnSessionClosed() override;
 
   const AgentOptions options_;

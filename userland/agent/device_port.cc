@@ -67,7 +67,7 @@ Status AwaitNoPort(const std::string& path, std::chrono::milliseconds patience) 
 }
 
 Result<std::unique_ptr<DevicePort>> DevicePort::Open(const BlockDevice& device, std::span<std::byte> pool,
-                                                     target::Uring* uring) {
+                                                     target::Uring* uring, std::function<bool()> may_send) {
   std::unique_ptr<DevicePort> port(new DevicePort(pool, device.leased));
   port->fd_ = open(device.path.c_str(), O_RDWR | O_DIRECT | O_CLOEXEC);
   if (port->fd_ < 0) return Status::Errno(errno, device.path);
@@ -75,6 +75,7 @@ Result<std::unique_ptr<DevicePort>> DevicePort::Open(const BlockDevice& device, 
   auto backend = target::UringBackend::Create(port->fd_, true, 0, device.data_offset + device.data_bytes, uring);
   if (!backend.ok()) return backend.status().Annotate(device.path);
   port->device_ = *std::move(backend);
+  port->device_->SetMaySend(std::move(may_send));
   port->backend_ = std::make_unique<target::PlainBackend>(
       port->device_.get(),
       target::PlainOptions{.data_offset = device.data_offset,

@@ -8,6 +8,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -40,9 +41,9 @@ Status AwaitNoPort(const std::string& path, std::chrono::milliseconds patience);
 
 class DevicePort {
  public:
-  // uring: outlives it.
+  // uring: outlives it. may_send: asked before each further step of a request; who submits one has asked.
   static Result<std::unique_ptr<DevicePort>> Open(const BlockDevice& device, std::span<std::byte> pool,
-                                                  target::Uring* uring);
+                                                  target::Uring* uring, std::function<bool()> may_send);
   ~DevicePort();  // nothing is under way
   DevicePort(const DevicePort&) = delete;
   DevicePort& operator=(const DevicePort&) = delete;

@@ -78,6 +78,11 @@ bool Gateway::Stop(SteadyClock::time_point connected_by) {
   return connector_.LetGo(connected_by);
 }
 
+bool Gateway::ended() const {
+  std::lock_guard lock(mutex_);
+  return ended_;
+}
+
 void Gateway::Update(const idl::TargetAddress& target) {
   leased_ = target.leased;
   std::lock_guard lock(mutex_);
@@ -183,6 +188,18 @@ void Gateway::ConnectMissing(const nvmeof::Namespace& ns) {
   if (outcome.ended && !outcome.error.ok() && std::exchange(missing_, outcome.error.message()) != missing_)
     LogWarning("target '{}': a path is missing: {}", target().name, missing_);
   connector_.Begin(*paths, options_.times.missing);
+}
+
+// Requests wait on any of the namespace's paths for as long as that one's timeouts say, also on one that somebody else has
+// connected; and the time that the metadata server lets pass before another client comes is reckoned from ours.
+void Gateway::SetTimeouts(const nvmeof::Namespace& ns) {
+  std::vector<std::string> controllers;
+  for (const nvmeof::Path& path : ns.paths) controllers.push_back(path.controller);
+  if (controllers == timed_) return;
+  Status s = fabric_->SetTimeouts(ns.nqn, options_.host);
+  if (s.ok()) timed_ = std::move(controllers);
+  if (std::exchange(timeouts_told_, s.message()) != s.message() && !s.ok())
+    LogWarning("target '{}': timeouts of its paths: {}", target().name, s.message());
 }
 
 // ---- attending --------------------------------------------------------------------------------------------
@@ -348,6 +365,7 @@ Status Gateway::Watch(const nvmeof::Namespace& opened) {
     if (!ns.reachable()) state = found.ok() ? Error(EHOSTDOWN, "no path to {} is live", opened.nqn) : found.status();
     SetState(state, found.ok() ? &*found : nullptr);
     ConnectMissing(ns);
+    if (found.ok()) SetTimeouts(ns);
     auto now = SteadyClock::now();
     if (state.ok()) seen = now;
     if (now - seen > options_.detect) return state;
@@ -408,6 +426,8 @@ void Gateway::Main() {
     SetTried();
     retry = std::min(2 * retry, times.retry_max);
   } while (WaitMs(retry));
+  std::lock_guard lock(mutex_);
+  ended_ = true;  // a server that goes waits for what it has under way
 }
 
 }  // namespace weft::agent

@@ -23,10 +23,12 @@
 #include <condition_variable>
 #include <cstdint>
 #include <functional>
+#include <list>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -115,8 +117,10 @@ class Gateway {
   // until connected_by, no longer: true, there is none.
   void BeginStop();
   bool Stop(std::chrono::steady_clock::time_point connected_by = {});
+  bool ended() const;  // its thread has, or is about to: nothing that it sent to the namespace is under way
   // After Stop: this host has no part any more in the reservation of the namespace.
   void GiveUpReservation();
+  std::string name() const { return target().name; }
   std::string nqn() const;  // of its subsystem; empty: its paths are none
   bool IsOurs(const nvmeof::Namespace& ns) const;
 
@@ -125,6 +129,7 @@ class Gateway {
   Result<std::vector<nvmeof::Uri>> Paths() const;
   Status Attend();
   Status Connect(const std::vector<nvmeof::Uri>& paths);
+  void SetTimeouts(const nvmeof::Namespace& ns);
   void ConnectMissing(const nvmeof::Namespace& ns);
   Status Reserve(const nvmeof::Namespace& ns);
   Status KeepReserved();
@@ -152,6 +157,8 @@ class Gateway {
   PathConnector connector_;
   std::unique_ptr<GatewayServer> server_;
   std::string missing_;                               // what was logged of the paths that are not connected
+  std::vector<std::string> timed_;                    // controllers that have our timeouts
+  std::string timeouts_told_;                         // what was logged of that
   std::unique_ptr<nvmeof::Reservation> reservation_;  // null: the namespace has none
   std::string reservation_told_;                      // what was logged of it
 
@@ -168,10 +175,14 @@ class Gateway {
   bool tried_ = false;
   std::optional<Status> refused_;  // by the metadata server, for good
   bool stop_ = false;
+  bool ended_ = false;
   std::thread thread_;  // last: uses the others
 };
 
 // The gateways of all NVMe-oF targets of a session. One thread at a time.
+//
+// A gateway ends when the last request that it has sent has, which may take as long as the kernel needs to give up a
+// path. Those of targets that leave the map are not waited for: a thread ends and disconnects them.
 class Gateways {
  public:
   Gateways(GatewayOptions options, Gateway::StateCallback on_state);
@@ -179,30 +190,46 @@ class Gateways {
   Gateways(const Gateways&) = delete;
   Gateways& operator=(const Gateways&) = delete;
 
-  // For which session those are that the next maps begin.
-  void SetSession(const nvmeof::ReservationClaim& session) { session_ = session; }
-  // Begins and ends gateways as the map says.
+  // For which session those are that the next maps begin. Needed after BeginStop, Stop and Abandon, too.
+  void SetSession(const nvmeof::ReservationClaim& session);
+  // Begins and ends gateways as the map says; nothing after they were stopped. Waits for one that has left only where a
+  // new target is that one, or of its subsystem.
   void SetMap(const idl::TargetMap& map);
   // Until all have registered or failed once, `timeout` at most.
   void WaitTried(std::chrono::milliseconds timeout);
   // Says where they serve, which the metadata server may not have told yet.
   void Localize(idl::TargetMap* map) const;
+  // Has all end, also those that have left, and does not wait for that. The names of targets whose gateway has not
+  // ended; empty: nothing of them is under way.
+  std::string BeginStop();
   // Ends them. disconnect: their paths and reservations too, also those of gateways that were ended before without it;
-  // but no subsystem of which this host sees other namespaces. The next map begins them anew.
+  // but no subsystem of which this host sees other namespaces. Without it, those that have left are waited for as well.
   void Stop(bool disconnect);
+  // As Stop(true), but waits for nothing: it is done when they have ended.
+  void Abandon();
 
  private:
   using Map = std::map<uint32_t, std::unique_ptr<Gateway>>;
 
+  struct Leaving {
+    Map gateways;
+    std::set<std::string> nqns;  // of their subsystems
+    std::atomic<bool> ended = false;
+    std::thread thread;
+  };
+
   static void End(const Map& gateways);
   static void GiveUpReservations(const Map& gateways);
-  void Disconnect(const Map& gateways) const;
+  void Disconnect(const Map& gateways, const std::set<std::string>& kept) const;
+  void Leave(Map gone);
+  void AwaitLeft(const std::function<bool(const Leaving& leaving)>& awaited);
 
   const GatewayOptions options_;
   const Gateway::StateCallback on_state_;
   nvmeof::ReservationClaim session_;
   Map gateways_;
   bool ended_ = false;  // gateways_ are there to be disconnected
+  std::list<Leaving> leaving_;
 };
 
 }  // namespace weft::agent

@@ -45,6 +45,7 @@ struct Record {
   std::map<uint32_t, std::vector<State>> states;
   std::vector<std::shared_ptr<Server>> servers;
   std::map<std::string, Uuid> labels;  // by device
+  bool held = false;                   // what servers have under way does not end
   Status lives;                        // whether the session does
   size_t asked = 0;                    // how often that was asked
 };
@@ -80,6 +81,7 @@ class GatewayTest : public ::testing::Test {
   }
   ~GatewayTest() override {
     kernel_->Unblock();
+    Hold(false);
     gateway_ = nullptr;
     gateways_ = nullptr;
     EXPECT_TRUE(kernel_->AwaitLentBack());
@@ -91,7 +93,8 @@ class GatewayTest : public ::testing::Test {
     FakeServer(GatewayTest* test, std::shared_ptr<Record::Server> record, Uuid uuid)
         : test_(test), record_(std::move(record)), uuid_(uuid) {}
     ~FakeServer() override {
-      std::lock_guard lock(test_->kernel_->mutex);
+      std::unique_lock lock(test_->kernel_->mutex);
+      test_->kernel_->changed.wait(lock, [this] { return !test_->record_.held; });
       record_->closed = true;
       test_->kernel_->changed.notify_all();
     }
@@ -173,6 +176,12 @@ class GatewayTest : public ::testing::Test {
     idl::TargetMap map;
     for (uint32_t id : ids) map.targets.push_back(Target(id));
     gateways_->SetMap(map);
+  }
+
+  void Hold(bool hold) {
+    std::lock_guard lock(kernel_->mutex);
+    record_.held = hold;
+    kernel_->changed.notify_all();
   }
 
   // The last state told of a target is this one.

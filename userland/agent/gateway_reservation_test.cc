@@ -176,6 +176,7 @@ TEST_F(GatewayReservationTest, ATargetThatIsRemovedIsGivenUp) {
   StartAll({1});
   ASSERT_TRUE(AwaitUp());
   SetMap({});
+  gateways_->Stop(false);
   EXPECT_THAT(Keys(), IsEmpty());
   EXPECT_FALSE(reserved());
 }

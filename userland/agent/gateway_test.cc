@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <thread>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -159,6 +160,21 @@ TEST_F(GatewayTest, OnePathIsEnoughAndTheOtherIsTriedAgain) {
   EXPECT_TRUE(AwaitConnected(second_));
   EXPECT_FALSE(server->closed);
   EXPECT_EQ(StateCount(), 1U);
+}
+
+// A request waits on it for as long as its timeouts say.
+TEST_F(GatewayTest, APathThatSomebodyElseConnectedGetsItsTimeouts) {
+  nvmeof::Endpoint third{first_.transport, "10.0.3.1", first_.port};
+  kernel_->fabric.AddSubsystem(kNqn, {first_, second_, third});
+  AddNamespace();
+  Start();
+  ASSERT_TRUE(AwaitUp());
+  ASSERT_TRUE(AwaitConnected(second_));
+  ASSERT_TRUE(kernel_->AwaitLooks());
+  kernel_->fabric.ClearCalls();
+  ASSERT_TRUE(kernel_->fabric.Connect(third, kNqn, {}).ok());
+  ASSERT_TRUE(kernel_->AwaitLooks());
+  EXPECT_THAT(kernel_->fabric.calls(), testing::Contains("timeouts " + std::string(kNqn)));
 }
 
 TEST_F(GatewayTest, APathThatHangsHoldsNobodyUp) {
@@ -359,9 +375,10 @@ TEST_F(GatewayTest, TheMapBeginsAndEndsThem) {
   ASSERT_TRUE(AwaitUp(2));
   EXPECT_EQ(ServerCount(), 2U) << "the first was begun anew";
   SetMap({2});
-  EXPECT_EQ(LastState().status.code(), EHOSTDOWN);
+  EXPECT_TRUE(AwaitState(EHOSTDOWN, false, 1));
   EXPECT_TRUE(Connected()) << "the other one uses the subsystem";
   SetMap({});
+  gateways_->Stop(false);
   EXPECT_TRUE(Connected()) << "the first is not ours any more: it may be somebody else's now";
 }
 
@@ -370,7 +387,43 @@ TEST_F(GatewayTest, TheLastTargetOfASubsystemTakesItsPathsAlong) {
   StartAll({1});
   ASSERT_TRUE(AwaitUp(1));
   SetMap({});
+  gateways_->Stop(false);
   EXPECT_FALSE(Connected());
+}
+
+TEST_F(GatewayTest, ATargetThatLeavesIsNotWaitedFor) {
+  AddNamespace(1);
+  StartAll({1});
+  auto server = AwaitServer();
+  Hold(true);
+  SetMap({});
+  EXPECT_EQ(gateways_->BeginStop(), "target 'n1'");
+  EXPECT_TRUE(Connected()) << "its requests are under way";
+  Hold(false);
+  gateways_->Stop(false);
+  EXPECT_TRUE(server->closed);
+  EXPECT_FALSE(Connected());
+  EXPECT_EQ(gateways_->BeginStop(), "");
+}
+
+TEST_F(GatewayTest, ATargetThatComesBackWaitsForItsEnd) {
+  options_.open_server = [this](const target::TargetServerOptions& options) {
+    {
+      std::lock_guard lock(kernel_->mutex);
+      for (const auto& before : record_.servers) EXPECT_TRUE(before->closed);
+    }
+    return OpenServer(options);
+  };
+  AddNamespace(1);
+  StartAll({1});
+  AwaitServer();
+  Hold(true);
+  SetMap({});
+  std::thread end([this] { Hold(false); });
+  SetMap({1});
+  end.join();
+  AwaitServer(2);
+  EXPECT_TRUE(AwaitUp(1));
 }
 
 TEST_F(GatewayTest, APathThatAnotherTargetWaitsBehindStays) {
@@ -467,7 +520,23 @@ TEST_F(GatewayTest, ANewSessionBeginsThemAnew) {
   gateways_->Stop(false);
   ASSERT_TRUE(AwaitState(EHOSTDOWN, false));
   SetMap({1});
+  EXPECT_EQ(ServerCount(), 1U) << "a map of the session before";
+  gateways_->SetSession(session_);
+  SetMap({1});
   EXPECT_TRUE(AwaitUp(1));
+}
+
+TEST_F(GatewayTest, AnUnmountThatDoesNotWaitDisconnectsLater) {
+  AddNamespace(1);
+  StartAll({1});
+  AwaitServer();
+  Hold(true);
+  gateways_->Abandon();
+  EXPECT_EQ(gateways_->BeginStop(), "target 'n1'");
+  EXPECT_TRUE(Connected());
+  Hold(false);
+  gateways_->Stop(false);
+  EXPECT_FALSE(Connected());
 }
 
 TEST_F(GatewayTest, AnUnmountDoesNotWaitForAPathThatHangs) {

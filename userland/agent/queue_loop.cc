@@ -208,7 +208,8 @@ Status QueueLoop::SetDevice(uint32_t target, const std::optional<BlockDevice>& d
   if (!uring_) {
     if (Status s = OpenRing(); !s.ok()) return s;
   }
-  auto port = DevicePort::Open(*device, channel_->pool(), uring_.get());
+  auto may_send = [leased = device->leased, lease = options_.lease] { return !*leased || lease->holds(); };
+  auto port = DevicePort::Open(*device, channel_->pool(), uring_.get(), may_send);
   if (!port.ok()) return port.status();
   ports_[target] = *std::move(port);
   return {};
@@ -239,7 +240,8 @@ void QueueLoop::Sleep() {
   } else {
     int wait_ms = -1;
     if (!deferred_.empty() || stopping_) {
-      auto until = stopping_ ? Clock::time_point(Clock::duration(stop_deadline_ns_)) : deferred_.front().deadline;
+      auto until = stopping_ ? Clock::time_point(Clock::duration(stop_deadline_ns_))
+                             : std::ranges::min(deferred_, {}, &Deferred::deadline).deadline;
       auto left = std::chrono::ceil<std::chrono::milliseconds>(until - Clock::now());
       wait_ms = static_cast<int>(std::max<int64_t>(left.count(), 0));
     }
@@ -296,13 +298,13 @@ bool QueueLoop::TakeSubmissions() {
   return count > 0;
 }
 
-void QueueLoop::SubmitBlock(const weft_sqe& sqe) {
+void QueueLoop::SubmitBlock(const weft_sqe& sqe, Clock::time_point deadline) {
   rdma::BlockCommand command;
   Status status = ToBlockCommand(sqe, channel_->pool().size(), &command);
   if (status.ok() && initiator_ == nullptr) status = Error(ESTALE, "there is no session");
   if (status.ok() && session_ended_) return Push(sqe.tag, -ESTALE);
   DevicePort* port = PortFor(sqe);
-  if (status.ok() && port && port->leased() && !options_.lease->holds()) return Defer(sqe, true);
+  if (status.ok() && port && port->leased() && !options_.lease->holds()) return Defer(sqe, true, deadline);
   if (status.ok()) status = port ? port->Submit(command) : initiator_->Submit(sqe.target, command);
   if (status.ok()) {
     ++in_flight_;
@@ -312,7 +314,7 @@ void QueueLoop::SubmitBlock(const weft_sqe& sqe) {
   }
   if (status.code() == ENODEV && gone_.contains(sqe.target)) return Push(sqe.tag, -EHOSTDOWN);
   // The kernel's chunk map may be newer than the target map: nextEvents brings the target soon.
-  if (status.code() == ENODEV) return Defer(sqe, false);
+  if (status.code() == ENODEV) return Defer(sqe, false, deadline);
   Push(sqe.tag, -status.code());
   uint64_t missed = 0;
   if (bad_requests_.Pass(&missed)) {
@@ -321,8 +323,9 @@ void QueueLoop::SubmitBlock(const weft_sqe& sqe) {
   }
 }
 
-void QueueLoop::Defer(const weft_sqe& sqe, bool for_lease) {
-  deferred_.push_back({sqe, for_lease, Clock::now() + options_.detect});
+void QueueLoop::Defer(const weft_sqe& sqe, bool for_lease, Clock::time_point deadline) {
+  if (deadline == Clock::time_point()) deadline = Clock::now() + options_.detect;
+  deferred_.push_back({sqe, for_lease, deadline});
 }
 
 void QueueLoop::RetryDeferred(bool targets_changed) {
@@ -333,7 +336,7 @@ void QueueLoop::RetryDeferred(bool targets_changed) {
     if (session_ended_) {
       Push(entry.sqe.tag, -ESTALE);
     } else if (entry.for_lease ? options_.lease->holds() : targets_changed && targets_.contains(entry.sqe.target)) {
-      SubmitBlock(entry.sqe);
+      SubmitBlock(entry.sqe, entry.deadline);
     } else if (entry.deadline <= now) {
       GiveUp(entry);
     } else {

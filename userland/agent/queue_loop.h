@@ -79,6 +79,7 @@ class QueueLoop {
   Status EndSession();
   // After UNMOUNT.
   Status CloseSession();
+  size_t at_ports() const { return at_ports_; }  // requests under way at block devices
 
  private:
   struct Deferred {
@@ -103,13 +104,14 @@ class QueueLoop {
   void LookAtEpoll(int wait_ms);
   void PushDone();
   bool TakeSubmissions();
-  void SubmitBlock(const weft_sqe& sqe);
+  // deadline: of one that has waited already
+  void SubmitBlock(const weft_sqe& sqe, std::chrono::steady_clock::time_point deadline = {});
   void RetryDeferred(bool targets_changed);
   bool RunTasks();
   bool Finished() const;
   void Push(uint64_t tag, int32_t result);
   bool FlushCompletions();
-  void Defer(const weft_sqe& sqe, bool for_lease);
+  void Defer(const weft_sqe& sqe, bool for_lease, std::chrono::steady_clock::time_point deadline);
   void GiveUp(const Deferred& entry);
 
   struct Task {

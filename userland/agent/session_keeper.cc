@@ -14,6 +14,8 @@ namespace {
 
 constexpr int32_t kLeaseMinMs = 300;
 constexpr int32_t kRenewalsPerLease = 3;
+constexpr std::chrono::milliseconds kQuietLook{20};        // at work that is to end
+constexpr std::chrono::milliseconds kGivenUpMargin{1000};  // until what the kernel has given up has ended here, too
 
 // The server counts from when it hears of the client, which is later; its clock may be faster, which is what is left
 // out.
@@ -39,18 +41,23 @@ void SessionKeeper::Start() {
   pthread_setname_np(thread_.native_handle(), "weftd/session");
 }
 
-void SessionKeeper::Stop() {
+void SessionKeeper::BeginStop() {
   {
     std::lock_guard lock(mutex_);
     stopping_ = true;
     changed_.notify_all();
   }
   link_.Interrupt();
+}
+
+void SessionKeeper::Stop() {
+  BeginStop();
   if (thread_.joinable()) thread_.join();
 }
 
 Result<idl::Session> SessionKeeper::Open(MetaLink* link) {
-  std::lock_guard call(call_mutex_);
+  std::lock_guard mount(mount_mutex_);
+  std::unique_lock call(call_mutex_);
   idl::OpenSessionArgs args;
   args.__set_protocol(idl::g_meta_constants.PROTOCOL_VERSION);
   args.__set_cluster(options_.cluster);
@@ -67,8 +74,10 @@ Result<idl::Session> SessionKeeper::Open(MetaLink* link) {
   });
   if (!session.ok()) return session;
   if (Status s = Adopt(*session, asked_ns); !s.ok()) {
-    Status closed = link->Call([&](MetaLink::Service& service) { service.closeSession(session->id); });
-    if (!closed.ok()) LogWarning("closing session {}: {}", session->id, closed.message());
+    if (AwaitQuiet(session->id, &call)) {
+      Status closed = link->Call([&](MetaLink::Service& service) { service.closeSession(session->id); });
+      if (!closed.ok()) LogWarning("closing session {}: {}", session->id, closed.message());
+    }
     listener_->OnSessionClosed();
     return s;
   }
@@ -78,6 +87,7 @@ Result<idl::Session> SessionKeeper::Open(MetaLink* link) {
 }
 
 Status SessionKeeper::Reclaim(MetaLink* link, uint64_t id) {
+  std::lock_guard mount(mount_mutex_);
   std::lock_guard call(call_mutex_);
   int64_t asked_ns = 0;
   Result<idl::Session> session = link->Call([&](MetaLink::Service& service) {
@@ -103,16 +113,20 @@ Status SessionKeeper::Reclaim(MetaLink* link, uint64_t id) {
 }
 
 Status SessionKeeper::Close(MetaLink* link) {
-  std::lock_guard call(call_mutex_);
+  std::lock_guard mount(mount_mutex_);
+  std::unique_lock call(call_mutex_);
   int64_t session;
   {
     std::lock_guard lock(mutex_);
     session = known_;
   }
   if (session == 0) return {};
-  Status s = link->Call([&](MetaLink::Service& service) { service.closeSession(session); });
-  // ESTALE: it had ended, which is what closing is for.
-  if (!s.ok() && s.code() != ESTALE) return s;
+  bool quiet = AwaitQuiet(session, &call);
+  if (quiet) {
+    Status s = link->Call([&](MetaLink::Service& service) { service.closeSession(session); });
+    // ESTALE: it had ended, which is what closing is for.
+    if (!s.ok() && s.code() != ESTALE) return s;
+  }
   {
     std::lock_guard lock(mutex_);
     known_ = 0;
@@ -120,8 +134,32 @@ Status SessionKeeper::Close(MetaLink* link) {
   }
   link_.Interrupt();  // ends the poll of this session; the thread resumes
   listener_->OnSessionClosed();
-  LogInfo("session {} is closed", session);
+  if (quiet) LogInfo("session {} is closed", session);
   return {};
+}
+
+// The session is renewed meanwhile. False: something is still under way, and may take effect later.
+bool SessionKeeper::AwaitQuiet(int64_t session, std::unique_lock<std::mutex>* call) {
+  auto until = std::chrono::steady_clock::now() + options_.nvme_drain + kGivenUpMargin;
+  for (;;) {
+    std::string busy = listener_->OnSessionClosing();
+    if (busy.empty()) return true;
+    bool late = std::chrono::steady_clock::now() >= until;
+    call->unlock();
+    bool stopping;
+    {
+      std::unique_lock lock(mutex_);
+      stopping =
+          changed_.wait_for(lock, late ? std::chrono::milliseconds(0) : kQuietLook, [this] { return stopping_; });
+    }
+    call->lock();
+    if (!late && !stopping) continue;
+    LogWarning(
+        "session {} is left to the metadata server, which ends it later: requests to {} are still under way{}; another "
+        "host can mount when its lease has run out and they cannot take effect any more",
+        session, busy, stopping ? ", and weftd is being stopped" : "");
+    return false;
+  }
 }
 
 Status SessionKeeper::Adopt(const idl::Session& session, int64_t asked_ns) {

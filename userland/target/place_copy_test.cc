@@ -330,5 +330,11 @@ TEST_F(PlaceCopyTest, ReleaseRefusesOldVersionsAndDiscards) {
   EXPECT_EQ(Result().error, ESTALE) << "the place is of a newer copy";
 }
 
+TEST_F(PlaceCopyTest, AReleaseThatWasNotSentIsNotDone) {
+  own().backend.FailNext(EHOSTDOWN);
+  own().SetJobs({Job(idl::JobKind::RELEASE, kVersion, kPlace, {})});
+  EXPECT_EQ(Result().error, EHOSTDOWN);
+}
+
 }  // namespace
 }  // namespace weft::target

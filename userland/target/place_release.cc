@@ -34,6 +34,13 @@ void PlaceRelease::Discard() {
   host_->engine->Execute(
       {.op = rdma::BackendOp::kDiscard, .offset_bytes = offset() + done_bytes_, .length_bytes = length},
       [this, length](int32_t result) {
+        if (result == -EHOSTDOWN) {  // nothing was sent: what the place holds would not read as zeroes
+          Fail(EHOSTDOWN, "the device is out of reach");
+          discarding_ = false;
+          Finish();
+          host_->places->Unlock(range());
+          return;
+        }
         // The place is free either way; the device just does not know.
         if (result < 0) LogWarning("{}", Status::Errno(-result, Name() + ": discard").message());
         done_bytes_ += length;

@@ -89,6 +89,7 @@ void TargetServer::Storage::OpenPlain(const TargetServerOptions& options) {
                                                                     .write_cache = options.write_cache,
                                                                     .translate = options.translate,
                                                                     .may_send = options.may_send});
+  device->SetMaySend(options.may_send);
   backend = plain.get();
   floors = std::make_unique<VolatileFloors>();
 }
@@ -135,8 +136,8 @@ Status TargetServer::Storage::Serve(const TargetServerOptions& options) {
 // The engine's last requests end into jobs, and the ring is waited in with the peers' event.
 void TargetServer::Storage::Close() {
   engine.reset();
+  if (device) device->StopWatching();  // its events are gone, and the target may wait for requests under way
   target.reset();
-  if (device) device->StopWatching();  // the engine's events are gone
   if (checksummed) {
     if (Status s = checksummed->Close(); !s.ok()) LogWarning("{}", s.message());
     checksummed.reset();

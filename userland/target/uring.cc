@@ -139,12 +139,13 @@ void Uring::PreparePoll(size_t watched) {
 void Uring::OnReady(size_t watched, const io_uring_cqe& cqe) {
   if (watched_[watched].ready == nullptr) return;
   *watched_[watched].ready = true;
-  if (cqe.res < 0 && cqe.res != -ECANCELED) {  // ECANCELED: the thread that waited has ended
-    LogError("{}", Status::Errno(-cqe.res, "io_uring does not wait for a file").message());
-  } else if (watched_[watched].level) {
+  bool failed = cqe.res < 0 && cqe.res != -ECANCELED;  // ECANCELED: the thread that waited has ended
+  if (failed) LogError("{}", Status::Errno(-cqe.res, "io_uring does not wait for a file").message());
+  if (failed && cqe.res != -ENOMEM && cqe.res != -EAGAIN && cqe.res != -EINTR) return;  // it would fail again
+  if (watched_[watched].level) {
     watched_[watched].armed = false;
     levels_ = true;
-  } else if (cqe.res >= 0 && !(cqe.flags & IORING_CQE_F_MORE)) {
+  } else if (cqe.res != -ECANCELED && !(cqe.flags & IORING_CQE_F_MORE)) {
     PreparePoll(watched);
   }
 }

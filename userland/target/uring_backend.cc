@@ -117,7 +117,10 @@ void UringBackend::PrepareRange(const Operation& operation, io_uring_sqe* sqe) {
 
 void UringBackend::OnCompletion(uint32_t index, int32_t result) {
   Operation& operation = operations_[index];
-  if (!Finish(&operation, &result)) return Prepare(index);
+  if (!Finish(&operation, &result)) {
+    if (!may_send_ || may_send_()) return Prepare(index);
+    result = -EHOSTDOWN;
+  }
   done_.push_back({operation.request.cookie, result});
   free_.push_back(index);
 }

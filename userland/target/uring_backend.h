@@ -4,7 +4,9 @@
 // AddBuffer goes by registered buffers (its pages are looked up once), everything else the ordinary way.
 #pragma once
 
+#include <functional>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "rdma/block_backend.h"
@@ -28,6 +30,8 @@ class UringBackend final : public rdma::BlockBackend, private Uring::Client {
   void Watch(int fd, bool* ready) override { uring_->Watch(fd, ready); }
   // See Uring.
   void StopWatching() { uring_->StopWatching(); }
+  // Asked before each further step of a request that takes several; when it says no, the request ends with -EHOSTDOWN.
+  void SetMaySend(std::function<bool()> may_send) { may_send_ = std::move(may_send); }
   bool Arm() override;
   bool settled() const { return taken_ == done_.size(); }  // all that was reaped was polled
   void Wait(int timeout_ms) override { uring_->Wait(timeout_ms); }
@@ -50,6 +54,7 @@ class UringBackend final : public rdma::BlockBackend, private Uring::Client {
   const bool is_device_;
   const uint64_t data_offset_;
   const uint64_t capacity_bytes_;
+  std::function<bool()> may_send_;
   std::unique_ptr<Uring> own_;
   Uring* uring_ = nullptr;
   uint32_t number_ = 0;  // in the ring

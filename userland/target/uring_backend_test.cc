@@ -156,6 +156,16 @@ TEST_F(UringBackendTest, AFileThatShrankIsAnError) {
   EXPECT_EQ(Do({.op = BackendOp::kRead, .length_bytes = 8192, .data = memory_}), -EIO);
 }
 
+TEST_F(UringBackendTest, WhoMayNotSendAnyMoreGoesOnWithNothing) {
+  bool may_send = true;
+  backend_->SetMaySend([&] { return may_send; });
+  ASSERT_EQ(ftruncate(fd_, kDataStart + 6000), 0);  // the answer comes in two parts
+  EXPECT_EQ(Do({.op = BackendOp::kRead, .length_bytes = 8192, .data = memory_}), -EIO);
+  may_send = false;
+  EXPECT_EQ(Do({.op = BackendOp::kRead, .length_bytes = 8192, .data = memory_}), -EHOSTDOWN);
+  EXPECT_EQ(Do({.op = BackendOp::kRead, .length_bytes = 4096, .data = memory_}), 0) << "who submits asks by himself";
+}
+
 TEST_F(UringBackendTest, NoSpaceIsReported) {
   int full = open("/dev/full", O_RDWR | O_CLOEXEC);
   ASSERT_GE(full, 0);
