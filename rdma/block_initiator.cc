@@ -74,7 +74,7 @@ class BlockInitiatorImpl final : public BlockInitiator {
   std::vector<TargetLink*> table_;                         // by TargetLink::IndexOf
   TargetStateCallback callback_;
   std::array<WorkCompletion, kPollBatch> batch_;  // of HandleCompletions; kept, as looking costs less than making it
-  unsigned turns_ = 0;  // since the clock was looked at
+  unsigned turns_ = 0;                            // since the clock was looked at
   unsigned turns_per_look_ = kTurnsPerClockRead;
   bool armed_ = false;  // may have slept, since then
   uint64_t cm_looked_ms_ = 0;

@@ -190,8 +190,8 @@ void Gateway::ConnectMissing(const nvmeof::Namespace& ns) {
   connector_.Begin(*paths, options_.times.missing);
 }
 
-// Requests wait on any of the namespace's paths for as long as that one's timeouts say, also on one that somebody else has
-// connected; and the time that the metadata server lets pass before another client comes is reckoned from ours.
+// Requests wait on any of the namespace's paths for as long as that one's timeouts say, also on one that somebody else
+// has connected; and the time that the metadata server lets pass before another client comes is reckoned from ours.
 void Gateway::SetTimeouts(const nvmeof::Namespace& ns) {
   std::vector<std::string> controllers;
   for (const nvmeof::Path& path : ns.paths) controllers.push_back(path.controller);

@@ -256,7 +256,15 @@ bool TargetRecord::Decode(std::string_view bytes, TargetRecord* out) {
 }
 
 std::string SessionRecord::Encode() const {
-  return Writer().Raw(View(client)).I64(opened_ns).String(host).String(hostnqn).U32(lease_ms).U64(drain_ms).U8(ended).Take();
+  return Writer()
+      .Raw(View(client))
+      .I64(opened_ns)
+      .String(host)
+      .String(hostnqn)
+      .U32(lease_ms)
+      .U64(drain_ms)
+      .U8(ended)
+      .Take();
 }
 bool SessionRecord::Decode(std::string_view bytes, SessionRecord* out) {
   Reader in(bytes);
