@@ -75,7 +75,8 @@ struct Namespace {
   bool fua = false;
   bool read_only = false;
   std::vector<Path> paths;
-  bool reachable() const;  // one of the paths is usable
+  bool reachable() const;    // one of the paths is usable
+  std::string name() const;  // "namespace 1 of nqn...", for people
 };
 
 class Fabric {

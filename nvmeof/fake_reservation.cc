@@ -29,7 +29,7 @@ class FakeReservations::Port final : public ReservationPort {
   }
   Status Register(uint64_t key) override {
     return Do("register", key, [&] {
-      uint64_t present = fake_->KeyOf(host_);
+      uint64_t present = fake_->state_.KeyOf(host_);
       if (present != 0) return present == key;
       fake_->state_.registrants.push_back({host_, key});
       return true;
@@ -47,7 +47,7 @@ class FakeReservations::Port final : public ReservationPort {
   }
   Status Unregister(uint64_t key) override {
     return Do("unregister", key, [&] {
-      if (fake_->KeyOf(host_) != key) return false;
+      if (fake_->state_.KeyOf(host_) != key) return false;
       fake_->Remove(host_);
       return true;
     });
@@ -55,7 +55,7 @@ class FakeReservations::Port final : public ReservationPort {
   Status Reserve(uint64_t key) override {
     return Do("reserve", key, [&] {
       ReservationType& type = fake_->state_.type;
-      if (fake_->KeyOf(host_) != key) return false;
+      if (fake_->state_.KeyOf(host_) != key) return false;
       if (type != ReservationType::kNone && type != ReservationType::kExclusiveAccessAll) return false;
       type = ReservationType::kExclusiveAccessAll;
       return true;
@@ -63,7 +63,7 @@ class FakeReservations::Port final : public ReservationPort {
   }
   Status PreemptAndAbort(uint64_t key, uint64_t other) override {
     return Do("preempt", other, [&] {
-      if (fake_->KeyOf(host_) != key) return false;
+      if (fake_->state_.KeyOf(host_) != key) return false;
       auto registrants = fake_->state_.registrants;
       bool found = false;
       for (const Registrant& registrant : registrants) {
@@ -133,7 +133,7 @@ ReservationReport FakeReservations::report() const {
 
 bool FakeReservations::MayWrite(const HostId& host) const {
   std::lock_guard lock(mutex_);
-  return state_.type == ReservationType::kNone || KeyOf(host) != 0;
+  return state_.type == ReservationType::kNone || state_.KeyOf(host) != 0;
 }
 
 std::vector<std::string> FakeReservations::TakeCommands() {
@@ -145,7 +145,5 @@ void FakeReservations::Remove(const HostId& host) {
   std::erase_if(state_.registrants, [&](const Registrant& registrant) { return registrant.host == host; });
   if (state_.registrants.empty()) state_.type = ReservationType::kNone;
 }
-
-uint64_t FakeReservations::KeyOf(const HostId& host) const { return state_.KeyOf(host); }
 
 }  // namespace weft::nvmeof

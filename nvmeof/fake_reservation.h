@@ -39,7 +39,6 @@ class FakeReservations {
   class Port;
   Status Begin(const HostId& host, const std::string& command) const;
   void Remove(const HostId& host);
-  uint64_t KeyOf(const HostId& host) const;
 
   mutable std::mutex mutex_;  // guards all below
   bool supported_ = true;

@@ -60,6 +60,8 @@ class RealFabric : public Fabric {
   std::string IdentityConflict(const HostIdentity& identity) const;
   Status SetTimeoutsOf(const std::string& controller, const HostSettings& host) const;
   Status Delete(const std::string& controller) const;
+  template <typename Change>
+  Status OnControllers(const std::string& nqn, const Change& change) const;
 
   KernelPaths paths_;
   Sysfs sysfs_;
@@ -182,23 +184,29 @@ Status RealFabric::Delete(const std::string& controller) const {
   return status;
 }
 
-Status RealFabric::SetTimeouts(const std::string& nqn, const HostSettings& host) {
+// One that has gone by itself is none any more. The first failure.
+template <typename Change>
+Status RealFabric::OnControllers(const std::string& nqn, const Change& change) const {
   Status first;
   for (const Controller& controller : sysfs_.Controllers(nqn)) {
-    Status status = SetTimeoutsOf(controller.name, host);
-    if (status.code() == ENOENT || status.code() == ENODEV) continue;  // it has gone
+    Status status = change(controller.name);
+    if (status.code() == ENOENT || status.code() == ENODEV) continue;
     if (first.ok()) first = status;
   }
   return first;
 }
 
+Status RealFabric::SetTimeouts(const std::string& nqn, const HostSettings& host) {
+  return OnControllers(nqn, [&](const std::string& controller) { return SetTimeoutsOf(controller, host); });
+}
+
 Status RealFabric::Disconnect(const std::string& nqn) {
-  Status first;
-  for (const Controller& controller : sysfs_.Controllers(nqn)) {
-    Status status = Delete(controller.name);
-    if (first.ok()) first = status;
-  }
-  return first;
+  return OnControllers(nqn, [&](const std::string& controller) { return Delete(controller); });
+}
+
+Status RealFabric::Rescan(const std::string& nqn) {
+  return OnControllers(nqn,
+                       [&](const std::string& controller) { return sysfs_.Set(controller, "rescan_controller", "1"); });
 }
 
 Result<std::vector<uint32_t>> RealFabric::ActiveNamespaces(const std::string& nqn) {
@@ -209,16 +217,6 @@ Result<std::vector<uint32_t>> RealFabric::ActiveNamespaces(const std::string& nq
     return nsids.status().Annotate(controller.endpoint.ToString());
   }
   return Error(EHOSTDOWN, "no path to {} is live", nqn);
-}
-
-Status RealFabric::Rescan(const std::string& nqn) {
-  Status first;
-  for (const Controller& controller : sysfs_.Controllers(nqn)) {
-    Status status = sysfs_.Set(controller.name, "rescan_controller", "1");
-    if (status.code() == ENOENT || status.code() == ENODEV) continue;  // it has gone
-    if (first.ok()) first = status;
-  }
-  return first;
 }
 
 }  // namespace

@@ -141,8 +141,7 @@ Result<HostId> ConnectedAs(const Namespace& ns) {
                    ns.nqn, id, controller.hostid);
     id = controller.hostid;
   }
-  if (id.empty())
-    return Error(ENODEV, "namespace {} of {} has no controller that tells this host's id", ns.nsid, ns.nqn);
+  if (id.empty()) return Error(ENODEV, "{} has no controller that tells this host's id", ns.name());
   return ParseUuid(id);
 }
 

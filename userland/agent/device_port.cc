@@ -40,14 +40,13 @@ BackendOp OpOf(rdma::BlockOp op) {
   }
 }
 
-// As Gateway::Translate.
-int32_t Translate(const BlockDevice& device, int32_t result) {
+}  // namespace
+
+int32_t TranslateDeviceError(int32_t result, bool reachable) {
   if (result == -EBADE) return -ESTALE;
   bool path = result == -EIO || result == -ENODEV || result == -ENXIO || result == -ENOLINK || result == -ETIMEDOUT;
-  return path && !*device.reachable ? -EHOSTDOWN : result;
+  return path && !reachable ? -EHOSTDOWN : result;
 }
-
-}  // namespace
 
 Status AwaitNoPort(const std::string& path, std::chrono::milliseconds patience) {
   int fd = open(path.c_str(), O_RDWR | O_CLOEXEC);
@@ -68,7 +67,7 @@ Status AwaitNoPort(const std::string& path, std::chrono::milliseconds patience) 
 
 Result<std::unique_ptr<DevicePort>> DevicePort::Open(const BlockDevice& device, std::span<std::byte> pool,
                                                      target::Uring* uring, std::function<bool()> may_send) {
-  std::unique_ptr<DevicePort> port(new DevicePort(pool, device.leased));
+  std::unique_ptr<DevicePort> port(new DevicePort(pool, may_send));
   port->fd_ = open(device.path.c_str(), O_RDWR | O_DIRECT | O_CLOEXEC);
   if (port->fd_ < 0) return Status::Errno(errno, device.path);
   if (LockPortByte(port->fd_, F_RDLCK) != 0) return Status::Errno(errno, fmt::format("lock {}", device.path));
@@ -77,11 +76,12 @@ Result<std::unique_ptr<DevicePort>> DevicePort::Open(const BlockDevice& device, 
   port->device_ = *std::move(backend);
   port->device_->SetMaySend(std::move(may_send));
   port->backend_ = std::make_unique<target::PlainBackend>(
-      port->device_.get(),
-      target::PlainOptions{.data_offset = device.data_offset,
-                           .capacity_bytes = device.data_bytes,
-                           .write_cache = device.write_cache,
-                           .translate = [device](int32_t result) { return Translate(device, result); }});
+      port->device_.get(), target::PlainOptions{.data_offset = device.data_offset,
+                                                .capacity_bytes = device.data_bytes,
+                                                .write_cache = device.write_cache,
+                                                .translate = [device](int32_t result) {
+                                                  return TranslateDeviceError(result, *device.reachable);
+                                                }});
   return port;
 }
 

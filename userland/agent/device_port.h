@@ -35,13 +35,18 @@ struct BlockDevice {
   bool operator==(const BlockDevice&) const = default;
 };
 
+// What a failure of a namespace's device is to whoever sent the request. A path and a namespace fail differently: what
+// cannot be reached may come back. Whoever is kept out by a reservation was thrown out of it by a later session, unless
+// it is registered again in a moment.
+int32_t TranslateDeviceError(int32_t result, bool reachable);
+
 // Until no DevicePort on it is left. EBUSY: one has requests under way for longer than `patience`, perhaps of a process
 // that was killed: they hold its open file. What they write must not come after what is sent now.
 Status AwaitNoPort(const std::string& path, std::chrono::milliseconds patience);
 
 class DevicePort {
  public:
-  // uring: outlives it. may_send: asked before each further step of a request; who submits one has asked.
+  // uring: outlives it. may_send: asked before each further step of a request; whoever submits one asks first.
   static Result<std::unique_ptr<DevicePort>> Open(const BlockDevice& device, std::span<std::byte> pool,
                                                   target::Uring* uring, std::function<bool()> may_send);
   ~DevicePort();  // nothing is under way
@@ -53,7 +58,7 @@ class DevicePort {
   // Adds what has ended, as BlockInitiator::Poll does; how many.
   size_t Poll(std::vector<rdma::BlockCompletion>* done);
   size_t in_flight() const { return in_flight_; }
-  bool leased() const { return *leased_; }
+  bool may_send() const { return may_send_(); }
   bool settled() const { return device_->settled() && backend_->settled(); }  // what was reaped was polled
 
  private:
@@ -61,11 +66,10 @@ class DevicePort {
     uint64_t tag = 0;
     uint32_t length = 0;
   };
-  DevicePort(std::span<std::byte> pool, std::shared_ptr<std::atomic<bool>> leased)
-      : pool_(pool), leased_(std::move(leased)) {}
+  DevicePort(std::span<std::byte> pool, std::function<bool()> may_send) : pool_(pool), may_send_(std::move(may_send)) {}
 
   const std::span<std::byte> pool_;
-  const std::shared_ptr<std::atomic<bool>> leased_;
+  const std::function<bool()> may_send_;
   int fd_ = -1;
   std::unique_ptr<target::UringBackend> device_;
   std::unique_ptr<target::PlainBackend> backend_;

@@ -227,14 +227,9 @@ Result<std::string> Gateway::OwnAddress(const std::string& peer) const {
   return Status::Errno(ok ? EADDRNOTAVAIL : error, fmt::format("route to storage node {}", peer));
 }
 
-// A path and a namespace fail differently: what cannot be reached may come back. Whoever is kept out by a reservation
-// was thrown out of it by a later session, unless it is registered again in a moment.
 int32_t Gateway::Translate(int32_t result) {
-  if (result == -EBADE) return -ESTALE;
-  if (result != -EIO && result != -ENODEV && result != -ENXIO && result != -ENOLINK && result != -ETIMEDOUT)
-    return result;
   std::lock_guard lock(mutex_);
-  return namespace_.reachable() ? result : -EHOSTDOWN;
+  return TranslateDeviceError(result, namespace_.reachable());
 }
 
 void Gateway::FillReport(idl::TargetReport* report) {
@@ -274,11 +269,10 @@ Status Gateway::Reserve(const nvmeof::Namespace& ns) {
   SetReserved(false);
   auto port = options_.open_reservation(ns);
   if (!port.ok()) return port.status();
-  std::string name = fmt::format("namespace {} of {}", ns.nsid, ns.nqn);
   auto reservation =
-      std::make_unique<nvmeof::Reservation>(*std::move(port), name, session_, [this] { return SessionLives(); });
+      std::make_unique<nvmeof::Reservation>(*std::move(port), ns.name(), session_, [this] { return SessionLives(); });
   auto supported = reservation->Supported();
-  if (!supported.ok()) return supported.status().Annotate(name);
+  if (!supported.ok()) return supported.status().Annotate(ns.name());
   if (!*supported) {
     if (std::exchange(reservation_told_, "none") != "none")
       LogInfo("target '{}': its namespace has no reservations", target().name);
@@ -340,8 +334,8 @@ Status Gateway::Open(const nvmeof::Namespace& ns) {
   if (!opened.ok()) return opened.status();
   if (Uuid uuid = (*opened)->uuid(); uuid != uuid_) {
     GiveUpReservation();  // of all failures the one that makes it somebody else's
-    return Error(EINVAL, "namespace {} of {} is labelled as target {}, target '{}' is {}: was it exchanged?", ns.nsid,
-                 ns.nqn, ToString(uuid), now.name, ToString(uuid_));
+    return Error(EINVAL, "{} is labelled as target {}, target '{}' is {}: was it exchanged?", ns.name(), ToString(uuid),
+                 now.name, ToString(uuid_));
   }
   server_ = *std::move(opened);
   std::lock_guard lock(mutex_);
@@ -360,7 +354,7 @@ Status Gateway::Watch(const nvmeof::Namespace& opened) {
     nvmeof::Namespace ns = found.ok() ? *found : nvmeof::Namespace{};
     // What is open here is the device that has gone.
     if (found.ok() && ns.device_number != opened.device_number)
-      return Error(EHOSTDOWN, "namespace {} of {} has come back as {}", ns.nsid, ns.nqn, ns.device);
+      return Error(EHOSTDOWN, "{} has come back as {}", ns.name(), ns.device);
     Status state;
     if (!ns.reachable()) state = found.ok() ? Error(EHOSTDOWN, "no path to {} is live", opened.nqn) : found.status();
     SetState(state, found.ok() ? &*found : nullptr);
@@ -397,7 +391,7 @@ Status Gateway::Attend() {
   if (!found.ok()) return found.status();
   if (Status s = Reserve(*found); !s.ok()) return s;
   if (Status s = Open(*found); !s.ok()) return s;
-  LogInfo("target '{}' is {}, namespace {} of {}", target().name, found->device, found->nsid, found->nqn);
+  LogInfo("target '{}' is {}, {}", target().name, found->device, found->name());
   SetState({}, &*found);
   server_->Link({.on_registered = [this] { SetTried(); }, .on_refused = [this](const Status& why) { Refuse(why); }});
   SetState(Watch(*found), nullptr);

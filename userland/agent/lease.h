@@ -21,17 +21,11 @@ inline int64_t BoottimeNs() {
 
 class Lease {
  public:
-  using Clock = int64_t (*)();
-  explicit Lease(Clock now = BoottimeNs) : now_(now) {}
-
   // 0: it is over.
   void Set(int64_t until_ns) { until_ns_.store(until_ns, std::memory_order_release); }
-  int64_t until_ns() const { return until_ns_.load(std::memory_order_acquire); }
-  bool holds() const { return now_() < until_ns(); }
-  int64_t now_ns() const { return now_(); }
+  bool holds() const { return BoottimeNs() < until_ns_.load(std::memory_order_acquire); }
 
  private:
-  const Clock now_;
   std::atomic<int64_t> until_ns_ = 0;
 };
 

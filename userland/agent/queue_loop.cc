@@ -304,7 +304,7 @@ void QueueLoop::SubmitBlock(const weft_sqe& sqe, Clock::time_point deadline) {
   if (status.ok() && initiator_ == nullptr) status = Error(ESTALE, "there is no session");
   if (status.ok() && session_ended_) return Push(sqe.tag, -ESTALE);
   DevicePort* port = PortFor(sqe);
-  if (status.ok() && port && port->leased() && !options_.lease->holds()) return Defer(sqe, true, deadline);
+  if (status.ok() && port && !port->may_send()) return Defer(sqe, true, deadline);
   if (status.ok()) status = port ? port->Submit(command) : initiator_->Submit(sqe.target, command);
   if (status.ok()) {
     ++in_flight_;

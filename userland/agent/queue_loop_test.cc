@@ -59,14 +59,17 @@ class QueueLoopTest : public testing::Test, private MetaSink {
                                         std::move(options));
     ASSERT_TRUE(loop_->Start().ok());
     ASSERT_TRUE(loop_->Run([](QueueLoop& loop) { return loop.OpenSession(kSession, {}); }).ok());
-    Status s = SetDevice(BlockDevice{.path = path_,
-                                     .number = 1,
-                                     .data_offset = kDataOffset,
-                                     .data_bytes = kDataBytes,
-                                     .write_cache = true,
-                                     .reachable = reachable_,
-                                     .leased = leased_});
+    Status s = SetDevice(Device());
     ASSERT_TRUE(s.ok()) << s.message();
+  }
+  BlockDevice Device() const {
+    return {.path = path_,
+            .number = 1,
+            .data_offset = kDataOffset,
+            .data_bytes = kDataBytes,
+            .write_cache = true,
+            .reachable = reachable_,
+            .leased = leased_};
   }
   Status SetDevice(const std::optional<BlockDevice>& device) {
     return loop_->Run([&](QueueLoop& loop) { return loop.SetDevice(kTarget, device); });
@@ -131,14 +134,7 @@ TEST_F(QueueLoopTest, WhatIsUnderWayEndsWhenADeviceGoes) {
   Start();
   for (int round = 0; round < 50; ++round) {
     uint64_t tag = Push(WEFT_OP_READ, 0, 4096);
-    BlockDevice again{.path = path_,
-                      .number = 1,
-                      .data_offset = kDataOffset,
-                      .data_bytes = kDataBytes,
-                      .write_cache = true,
-                      .reachable = reachable_,
-                      .leased = leased_};
-    ASSERT_TRUE(SetDevice(again).ok());
+    ASSERT_TRUE(SetDevice(Device()).ok());
     EXPECT_EQ(kernel_.WaitFor(tag), 4096);
   }
 }

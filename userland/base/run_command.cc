@@ -13,6 +13,8 @@
 #include <cerrno>
 #include <cstring>
 
+#include "userland/base/descriptor.h"
+
 namespace weft {
 namespace {
 
@@ -20,13 +22,6 @@ using std::chrono::milliseconds;
 using SteadyClock = std::chrono::steady_clock;
 
 constexpr size_t kOutputMax = 4096;  // the end of it
-
-struct Descriptor {
-  int fd = -1;
-  ~Descriptor() {
-    if (fd >= 0) close(fd);
-  }
-};
 
 // In a group of its own, with signals as any program expects them: what is ignored here (SIGPIPE) would be there, too.
 Result<pid_t> Spawn(const std::vector<std::string>& command, int output) {
@@ -92,24 +87,24 @@ bool AwaitEnd(int child_fd, int output_fd, SteadyClock::time_point deadline, std
 Status RunCommand(const std::vector<std::string>& command, milliseconds timeout) {
   int ends[2];
   if (pipe2(ends, O_CLOEXEC) != 0) return Status::Errno(errno, "pipe");
-  Descriptor output{ends[0]};
+  Descriptor output(ends[0]);
   Result<pid_t> child = 0;
   {
-    Descriptor write_end{ends[1]};
-    child = Spawn(command, write_end.fd);
+    Descriptor write_end(ends[1]);
+    child = Spawn(command, write_end.get());
   }
   if (!child.ok()) return child.status();
-  Descriptor child_fd{static_cast<int>(syscall(SYS_pidfd_open, *child, 0))};
+  Descriptor ended(static_cast<int>(syscall(SYS_pidfd_open, *child, 0)));
   std::string printed;
-  bool in_time = child_fd.fd >= 0 && AwaitEnd(child_fd.fd, output.fd, SteadyClock::now() + timeout, &printed);
+  bool in_time = ended.get() >= 0 && AwaitEnd(ended.get(), output.get(), SteadyClock::now() + timeout, &printed);
   if (!in_time) kill(-*child, SIGKILL);
   int status = 0;
   while (waitpid(*child, &status, 0) < 0 && errno == EINTR) {
   }
   if (!in_time) return Error(ETIMEDOUT, "{}: did not end within {} ms", command.front(), timeout.count());
   // What it printed last may have come with its end; what it has started may live on and hold the pipe.
-  fcntl(output.fd, F_SETFL, O_NONBLOCK);
-  while (Read(output.fd, &printed) == ReadResult::kSome) {
+  fcntl(output.get(), F_SETFL, O_NONBLOCK);
+  while (Read(output.get(), &printed) == ReadResult::kSome) {
   }
   if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return {};
   std::string said = printed.empty() ? "" : ": " + LastLine(printed);

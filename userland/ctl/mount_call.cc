@@ -8,6 +8,8 @@
 #include <cerrno>
 #include <string>
 
+#include "userland/base/descriptor.h"
+
 namespace weft {
 namespace {
 
@@ -28,20 +30,6 @@ unsigned int MountAttributes(unsigned long flags) {
   if (flags & MS_STRICTATIME) attributes |= MOUNT_ATTR_STRICTATIME;
   return attributes;
 }
-
-class Descriptor {
- public:
-  explicit Descriptor(int fd) : fd_(fd) {}
-  ~Descriptor() {
-    if (fd_ >= 0) close(fd_);
-  }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  int get() const { return fd_; }
-
- private:
-  const int fd_;
-};
 
 // What the file system has logged into its context, without the level ("e ", "w ", "i ").
 std::string Messages(int context) {

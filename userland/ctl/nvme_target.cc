@@ -77,7 +77,7 @@ Result<Namespace> Find(nvmeof::Fabric* fabric, const nvmeof::Uri& uri) {
 }
 
 Status Check(const Namespace& ns, uint64_t bytes_min) {
-  std::string what = fmt::format("namespace {} of {}", ns.nsid, ns.nqn);
+  std::string what = ns.name();
   if (ns.read_only) return Error(EROFS, "{} is read-only; export it writable", what);
   if (ns.block_bytes == 0 || ns.block_bytes > kBlockBytes || kBlockBytes % ns.block_bytes != 0) {
     return Error(EINVAL, "{} has blocks of {} bytes; weftfs writes {}: format it with smaller ones (`nvme format`)",
@@ -94,8 +94,7 @@ Status Check(const Namespace& ns, uint64_t bytes_min) {
 Status CheckReservation(const Namespace& ns, const NvmeTargetRequest& request, const ReservationOpener& open) {
   auto port = open(ns);
   if (!port.ok()) return port.status();
-  return nvmeof::CheckUnreserved(port->get(), fmt::format("namespace {} of {}", ns.nsid, ns.nqn),
-                                 *UuidFromBytes(request.cluster_uuid));
+  return nvmeof::CheckUnreserved(port->get(), ns.name(), *UuidFromBytes(request.cluster_uuid));
 }
 
 // What no chunk has used reads as zeroes, so that copies of what was never written are equal.
@@ -134,18 +133,17 @@ Result<Identity> Label(const Namespace& ns, const NvmeTargetRequest& request, co
                                  .force = request.force,
                                  .layout = target::Layout::kPlain,
                                  .command = kCommand,
-                                 .name = fmt::format("namespace {} of {}", ns.nsid, ns.nqn),
+                                 .name = ns.name(),
                                  .before_format = before_format};
   Result<std::unique_ptr<target::Backing>> backing = target::Backing::Open(options);
   if (!backing.ok()) return backing.status();
   Identity identity{(*backing)->uuid(), (*backing)->capacity_bytes()};
   Uuid cluster = (*backing)->cluster();
   if (!IsNil(cluster) && ToBytes(cluster) != request.cluster_uuid) {
-    return Error(
-        EEXIST,
-        "namespace {} of {} belongs to another cluster ({}): it cannot be in two pools; if that one is no more, "
-        "zero its first MiB on the storage node",
-        ns.nsid, ns.nqn, ToString(cluster));
+    return Error(EEXIST,
+                 "{} belongs to another cluster ({}): it cannot be in two pools; if that one is no more, "
+                 "zero its first MiB on the storage node",
+                 ns.name(), ToString(cluster));
   }
   if (!admitted) {
     if (Status s = admit(identity); !s.ok()) return s;
@@ -159,8 +157,7 @@ Result<Identity> Label(const Namespace& ns, const NvmeTargetRequest& request, co
 
 // Nothing without an identifier of its own is known again.
 const idl::TargetInfo* MemberOf(const NvmeTargetRequest& request, const Namespace& ns) {
-  auto zero = [](uint8_t byte) { return byte == 0; };
-  if (std::ranges::all_of(ns.id.uuid, zero) && std::ranges::all_of(ns.id.nguid, zero)) return nullptr;
+  if (ns.id.none()) return nullptr;
   for (const idl::TargetInfo& member : request.members) {
     if (member.id != 0 && member.__isset.nvme && member.nvme.uuid == UuidBytes(ns.id.uuid) &&
         member.nvme.nguid == UuidBytes(ns.id.nguid)) {

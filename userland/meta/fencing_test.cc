@@ -344,17 +344,9 @@ class FencerAtWork : public testing::Test {
     auto machine = StateMachine::Open(&store_, WithCommand(), Engine::SystemClock());
     EXPECT_TRUE(machine.ok());
     engine_.emplace(*std::move(machine), Engine::SystemClock, [](const Status&) {});
-    for (const std::string& name : {std::string("n1"), std::string("n2")}) {
-      idl::RegisterTargetArgs args = TestServer::TargetArgs(name, 64 * kMiB);
-      args.host = "";
-      args.port = 0;
-      idl::NvmeNamespace nvme;
-      nvme.uris = {"nvme+tcp://10.0.0.1/nqn." + name + "?nsid=1"};
-      nvme.uuid = (name + std::string(16, 'u')).substr(0, 16);
-      nvme.nguid = (name + std::string(16, 'g')).substr(0, 16);
-      nvme.nsid = 1;
-      args.__set_nvme(nvme);
-      EXPECT_TRUE(engine_->Run([&](StateMachine& m) { return m.AddNvmeTarget(args); }).ok());
+    for (const char* name : {"n1", "n2"}) {
+      auto add = [&](StateMachine& m) { return m.AddNvmeTarget(TestServer::NvmeArgs(name, 64 * kMiB)); };
+      EXPECT_TRUE(engine_->Run(add).ok());
     }
     idl::CreatePoolArgs pool;
     pool.copies = 1;

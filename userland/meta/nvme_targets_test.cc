@@ -16,16 +16,7 @@ class NvmeTargetsTest : public ::testing::Test {
  protected:
   // As weftctl makes it known.
   static idl::RegisterTargetArgs Announcement(const std::string& name, int64_t mib = 64) {
-    idl::RegisterTargetArgs args = TestServer::TargetArgs(name, mib * kMiB);
-    args.host = "";
-    args.port = 0;
-    idl::NvmeNamespace nvme;
-    nvme.uris = {"nvme+rdma://10.0.0.1/nqn." + name + "?nsid=1"};
-    nvme.uuid = (name + std::string(16, 'u')).substr(0, 16);
-    nvme.nguid = (name + std::string(16, 'g')).substr(0, 16);
-    nvme.nsid = 1;
-    args.__set_nvme(nvme);
-    return args;
+    return TestServer::NvmeArgs(name, mib * kMiB);
   }
   // As the client that attends to it registers it.
   static idl::RegisterTargetArgs Gateway(const std::string& name, int64_t instance = 1) {

@@ -53,6 +53,8 @@ class TestServer {
 
   // A target with a UUID made from its name.
   static idl::RegisterTargetArgs TargetArgs(const std::string& name, int64_t capacity_bytes);
+  // Of kind nvmeof, as an operator makes it known.
+  static idl::RegisterTargetArgs NvmeArgs(const std::string& name, int64_t capacity_bytes);
   Result<idl::TargetOrders> Register(const idl::RegisterTargetArgs& args) {
     return Run([&](StateMachine& m) { return m.RegisterTarget(args); });
   }

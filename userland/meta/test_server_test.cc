@@ -50,6 +50,19 @@ idl::RegisterTargetArgs TestServer::TargetArgs(const std::string& name, int64_t 
   return args;
 }
 
+idl::RegisterTargetArgs TestServer::NvmeArgs(const std::string& name, int64_t capacity_bytes) {
+  idl::RegisterTargetArgs args = TargetArgs(name, capacity_bytes);
+  args.host = "";
+  args.port = 0;
+  idl::NvmeNamespace nvme;
+  nvme.uris = {"nvme+rdma://10.0.0.1/nqn." + name + "?nsid=1"};
+  nvme.uuid = (name + std::string(16, 'u')).substr(0, 16);
+  nvme.nguid = (name + std::string(16, 'g')).substr(0, 16);
+  nvme.nsid = 1;
+  args.__set_nvme(nvme);
+  return args;
+}
+
 Result<idl::PoolStatus> TestServer::CreatePool(int copies, int64_t chunk_bytes, std::vector<std::string> targets) {
   idl::CreatePoolArgs args;
   args.copies = copies;

@@ -36,17 +36,11 @@ void PlaceRelease::Discard() {
       [this, length](int32_t result) {
         if (result == -EHOSTDOWN) {  // nothing was sent: what the place holds would not read as zeroes
           Fail(EHOSTDOWN, "the device is out of reach");
-          discarding_ = false;
-          Finish();
-          host_->places->Unlock(range());
-          return;
-        }
-        // The place is free either way; the device just does not know.
-        if (result < 0) LogWarning("{}", Status::Errno(-result, Name() + ": discard").message());
-        done_bytes_ += length;
-        if (done_bytes_ < bytes()) {
-          Discard();
-          return;
+        } else {
+          // The place is free either way; the device just does not know.
+          if (result < 0) LogWarning("{}", Status::Errno(-result, Name() + ": discard").message());
+          done_bytes_ += length;
+          if (done_bytes_ < bytes()) return Discard();
         }
         discarding_ = false;
         Finish();

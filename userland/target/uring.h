@@ -61,7 +61,6 @@ class Uring {
   // Submits what was prepared and sleeps until there is something to reap. -1: for ever.
   void Wait(int timeout_ms);
   bool unsubmitted() const { return io_uring_sq_ready(&ring_) > 0; }
-  int fd() const { return ring_.ring_fd; }  // readable when there is something to reap, for who sleeps elsewhere
 
  private:
   struct Watched {
