@@ -4,19 +4,17 @@
 # NVMe-oF without weftfs: the kernel's NVMe host connects to a namespace. For the peer "raw NVMe over RDMA" the kernel's
 # nvmet exports a block device over this guest's soft-RoCE. Needs: die().
 
+. "$(dirname "${BASH_SOURCE[0]}")/../nvme.sh"
+
 nvmet=/sys/kernel/config/nvmet
 nvme_nqn=nqn.2026-11.org.weftfs:bench
 
 # nvme_connect TRANSPORT NQN ADDRESS PORT: sets nvme_device, the multipath head of the subsystem's namespace
 nvme_connect() {
-	local nqn=$2 entry deadline=$((SECONDS + 30))
+	local nqn=$2 deadline=$((SECONDS + 30))
 	nvme connect -t "$1" -n "$nqn" -a "$3" -s "$4" >&2 || die "cannot connect to $nqn at $3:$4"
 	# the namespace is scanned by the kernel's own worker: udevadm would wait for it, a guest has none
-	while :; do
-		for entry in /sys/class/nvme-subsystem/*/nvme*n*; do
-			nvme_device=/dev/${entry##*/}
-			[ "$(cat "${entry%/*}/subsysnqn" 2> /dev/null)" != "$nqn" ] || [ ! -b "$nvme_device" ] || return 0
-		done
+	until nvme_device=$(nvme_device_of "$nqn"); do
 		[ $SECONDS -lt $deadline ] || die "namespace of $nqn did not appear"
 	done
 }

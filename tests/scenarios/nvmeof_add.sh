@@ -9,6 +9,7 @@
 # vm: --kind mixed --fabric tcp --targets 3 --spare 1 --copies 2 --chunk-size 16MiB --target-size 1G --timeout 900
 . "$(dirname "$0")/../lib.sh"
 . "$(dirname "$0")/../pool.sh"
+. "$(dirname "$0")/../nvme.sh"
 need_weft
 
 dir=$(work_directory)
@@ -57,15 +58,8 @@ less_namespace() {
 # through_fabric COMMAND...: with the namespace, connected by hand, in $connected
 through_fabric() {
 	ok nvme connect --transport tcp --traddr "$host" --trsvcid "$port" --nqn "$nqn" > /dev/null
-	appeared() {
-		for connected in /sys/class/nvme-subsystem/*/nvme*n*; do
-			[ "$(cat "${connected%/*}/subsysnqn" 2> /dev/null)" != "$nqn" ] || [ ! -b "/dev/${connected##*/}" ] || return 0
-		done
-		return 1
-	}
+	appeared() { connected=$(nvme_device_of "$nqn"); }
 	wait_for 20 appeared || fail "there is no device of $nqn"
-	appeared
-	connected=/dev/${connected##*/}
 	"$@"
 	ok nvme disconnect --nqn "$nqn" > /dev/null
 }

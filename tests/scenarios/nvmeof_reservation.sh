@@ -11,6 +11,7 @@
 # vm: --several --clients 2 --targets 1 --kind nvmeof --fabric tcp --no-mount --timeout 900
 . "$(dirname "$0")/../lib.sh"
 . "$(dirname "$0")/../pool.sh"
+. "$(dirname "$0")/../nvme.sh"
 . "$PROJECT/tests/vm/guest/names"
 [ "${WEFT_MODE-}" = several ] || skip "needs guests of its own"
 
@@ -57,12 +58,7 @@ both_paths() {
 		done' "$nqn"
 }
 # device CLIENT: of the namespace
-device() {
-	on "$1" bash -c '
-		for device in /sys/class/nvme-subsystem/*/nvme*n*; do
-			[ "$(cat "${device%/*}/subsysnqn")" != "$0" ] || [ ! -b "/dev/${device##*/}" ] || echo "/dev/${device##*/}"
-		done' "$nqn"
-}
+device() { on "$1" bash -c "$(declare -f nvme_device_of)"'; nvme_device_of "$0"' "$nqn"; }
 # report CLIENT: what the storage node tells it of the reservation
 report() { on "$1" nvme resv-report "$(device "$1")" --eds; }
 # field CLIENT NAME: of that
