@@ -51,6 +51,16 @@ static void look_up(struct inode *inode, u64 block, u64 end, struct iomap *iomap
 	iomap->folio_ops = &weft_iomap_folio_ops;
 }
 
+/*
+ * A direct request that must not wait is for one mapping or for none: once a part of it is under way,
+ * -EAGAIN for the rest becomes the result of the whole when that part ends, and nobody tries again.
+ */
+static bool may_map(const struct iomap *iomap, loff_t end, unsigned int flags)
+{
+	return !(flags & IOMAP_NOWAIT) || !(flags & IOMAP_DIRECT) ||
+	       iomap->offset + iomap->length >= end;
+}
+
 static int map_range(struct inode *inode, loff_t pos, u64 length, unsigned int flags,
 		     struct iomap *iomap)
 {
@@ -66,7 +76,7 @@ static int map_range(struct inode *inode, loff_t pos, u64 length, unsigned int f
 	}
 	look_up(inode, pos >> WEFT_BLOCK_SHIFT, weft_blocks_of(pos + length), iomap);
 	up_read(&wi->extents.lock);
-	return 0;
+	return may_map(iomap, pos + length, flags) ? 0 : -EAGAIN;
 }
 
 static int weft_read_iomap_begin(struct inode *inode, loff_t pos, loff_t length, unsigned int flags,

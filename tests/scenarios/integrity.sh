@@ -30,6 +30,11 @@ job direct-4k --rw=randwrite --bs=4k --size=8m --direct=1 --ioengine=io_uring --
 job direct-64k --rw=randwrite --bs=64k --size=32m --direct=1 --ioengine=io_uring --iodepth=16
 job direct-1m --rw=write --bs=1m --size=64m --direct=1 --ioengine=io_uring --iodepth=16
 job direct-odd --rw=randwrite --bs=12k --size=12m --direct=1 --ioengine=io_uring --iodepth=16
+# each write is to data, a hole, and data: one that must not wait would be sent in part
+{ echo truncate 6m && seq -f 'pwrite -q %.0f 4096' 0 8192 $(((6 << 20) - 1)); } | xfs_io -f -d "$dir/direct-holes.0.0" > /dev/null ||
+	fail "a file with holes"
+[ "$(stat -c %b "$dir/direct-holes.0.0")" = 6144 ] || fail "a file with holes has $(stat -c %b "$dir/direct-holes.0.0") sectors"
+job direct-holes --rw=randwrite --bs=12k --size=6m --direct=1 --ioengine=io_uring --iodepth=16
 job mapped-4k --rw=randwrite --bs=4k --size=6m --ioengine=mmap
 job dsync-16k --rw=randwrite --bs=16k --size=1m --sync=dsync --ioengine=psync
 
