@@ -14,6 +14,8 @@ PROJECT=$(realpath "$(dirname "${BASH_SOURCE[0]}")/..")
 MNT=${MNT:-/mnt/weft}
 TOOLS=$PROJECT/build/tests
 CLUSTER=${CLUSTER:-weft}
+# Some files to copy and to compare with.
+TREE=/usr/include/linux/netfilter
 # Scratch space outside the file system under test.
 SCRATCH=$(mktemp -d "${TMPDIR:-/tmp}/weft-scenario.XXXXXX")
 background_jobs=()

@@ -68,7 +68,6 @@ load_fio() {
 			--iodepth=8 --verify=crc32c --verify_fatal=1 --exec_prerun="touch $SCRATCH/began.fio"
 	done
 }
-load_tree_source=/usr/include/linux/netfilter # small: a load ends when the round that is under way has
 load_tree() {
 	local round
 	ok cp /usr/include/linux/types.h "$dir/load-first"
@@ -76,10 +75,10 @@ load_tree() {
 	for ((round = 0; ; round++)); do
 		[ ! -e "$SCRATCH/stop" ] || return 0
 		rm -rf "$dir/load-tree"
-		ok cp -a "$load_tree_source" "$dir/load-tree"
+		ok cp -a "$TREE" "$dir/load-tree"
 		ok sync -f "$dir"
 		echo 1 > /proc/sys/vm/drop_caches
-		diff -r --no-dereference "$load_tree_source" "$dir/load-tree" || fail "the tree differs in round $round"
+		diff -r --no-dereference "$TREE" "$dir/load-tree" || fail "the tree differs in round $round"
 	done
 }
 load_pids=()

@@ -77,7 +77,7 @@ wait $load || fail "cp saw an error"
 ok diff -r --no-dereference "$dir/tree" "$dir/tree2"
 
 step "stopped cleanly and started, as an upgrade does"
-( cp -a "$dir/tree" "$dir/tree3" && sync -f "$dir" ) &
+( cp -a "$TREE" "$dir/tree3" && sync -f "$dir" ) &
 load=$!
 sleep 0.5
 ok cluster restart agent
@@ -85,6 +85,8 @@ wait $load || fail "cp saw an error"
 
 step "the same after a remount"
 remount
-for tree in tree tree2 tree3; do ok diff -r --no-dereference /usr/include/linux "$dir/$tree"; done
+ok diff -r --no-dereference /usr/include/linux "$dir/tree"
+ok diff -r --no-dereference /usr/include/linux "$dir/tree2"
+ok diff -r --no-dereference "$TREE" "$dir/tree3"
 fio_run direct --directory="$dir" --rw=randwrite --bs=16k --size=48m --direct=1 --ioengine=io_uring --iodepth=16 \
 	--verify=crc32c --verify_fatal=1 --verify_only

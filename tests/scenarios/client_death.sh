@@ -13,10 +13,10 @@ ok cluster umount
 
 step "the second client writes and syncs, and goes on writing"
 ok node client2 cluster mount
-ok node client2 cp -a /usr/include/linux "$dir/tree"
-ok node client2 dd if=/dev/urandom of="$dir/busy" bs=1M count=64 oflag=direct status=none
+ok node client2 cp -a "$TREE" "$dir/tree"
+ok node client2 dd if=/dev/urandom of="$dir/busy" bs=1M count=32 oflag=direct status=none
 ok node client2 sync -f "$dir"
-node client2 fio --name=busy --filename="$dir/busy" --size=64m --rw=randwrite --bs=64k --direct=1 --ioengine=io_uring \
+node client2 fio --name=busy --filename="$dir/busy" --size=32m --rw=randwrite --bs=64k --direct=1 --ioengine=io_uring \
 	--iodepth=16 --time_based --runtime=120 --output=/dev/null > /dev/null 2>&1 &
 background_jobs+=($!)
 busy=$!
@@ -33,7 +33,7 @@ for round in 1 2 3 4; do
 	drop_caches
 	[ "$(sha256sum < "$dir/busy")" = "$first" ] || fail "read $round gave other bytes than the first"
 done
-ok diff -r --no-dereference /usr/include/linux "$dir/tree"
+ok diff -r --no-dereference "$TREE" "$dir/tree"
 in_sync 180
 drop_caches
 [ "$(sha256sum < "$dir/busy")" = "$first" ] || fail "after resynchronisation the bytes are others"

@@ -15,7 +15,7 @@ report() { cat "$SCRATCH/report" "$SCRATCH/error"; }
 
 step "healthy, under load"
 ok mkdir "$dir/directory"
-ok cp -a /usr/include/linux "$dir/directory/tree"
+ok cp -a "$TREE" "$dir/directory/tree"
 ok dd if=/dev/urandom of="$dir/victim" bs=1M count=4 oflag=direct status=none
 ok dd if=/dev/urandom of="$dir/bystander" bs=1M count=4 oflag=direct status=none
 start_load fio tree
@@ -68,5 +68,5 @@ weftctl fsck --repair > "$SCRATCH/fsck" 2>&1 || fail "it is not repaired online:
 stop_load "it was repaired"
 ok weftctl fsck
 remount
-ok diff -r --no-dereference /usr/include/linux "$dir/directory/tree"
+ok diff -r --no-dereference "$TREE" "$dir/directory/tree"
 copies_equal --copies 2

@@ -81,7 +81,7 @@ step "the lost files are removed, and all is well"
 while read -r file; do ok rm "$dir/$file"; done < "$SCRATCH/lost"
 all_well() { sync -f "$dir"; weftctl fsck > "$SCRATCH/fsck" 2>&1; }
 wait_for 30 all_well || fail "fsck still complains: $(tail -n 5 "$SCRATCH/fsck")"
-ok cp -a /usr/include/linux "$dir/tree"
+ok cp -a "$TREE" "$dir/tree"
 in_sync 60
 copies_equal
-ok diff -r --no-dereference /usr/include/linux "$dir/tree"
+ok diff -r --no-dereference "$TREE" "$dir/tree"

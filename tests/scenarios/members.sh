@@ -16,7 +16,7 @@ moved() { [ "$(pool "[.tasks[] | select(.kind == \"$1\") | .done_bytes] | add //
 step "files from before"
 ok dd if=/dev/urandom of="$dir/large" bs=1M count=96 oflag=direct status=none
 sum=$(sha256sum < "$dir/large")
-ok cp -a /usr/include/linux "$dir/tree"
+ok cp -a "$TREE" "$dir/tree"
 ok sync
 
 step "what is refused"
@@ -78,5 +78,5 @@ stop_load "target1 was drained"
 step "every byte is right"
 copies_equal --copies 2
 [ "$(sha256sum < "$dir/large")" = "$sum" ] || fail "the large file differs"
-ok diff -r --no-dereference /usr/include/linux "$dir/tree"
+ok diff -r --no-dereference "$TREE" "$dir/tree"
 ok weftctl fsck

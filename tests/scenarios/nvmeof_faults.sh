@@ -158,7 +158,7 @@ ok weftctl target add "$uri" "${uri/:44/:54}" --name "$two_paths" ${WEFT_DATA_PA
 wait_for 30 up "$two_paths" || fail "it does not come up: $(weftctl target show "$two_paths")"
 wait_for 30 live "$two_paths" 2 || fail "its paths: $(weftctl target show "$two_paths")"
 weftctl target show "$two_paths"
-ok cp -a /usr/include/linux "$dir/tree"
+ok cp -a "$TREE" "$dir/tree"
 ok dd if=/dev/urandom of="$dir/large" bs=1M count=96 oflag=direct status=none
 sum=$(sha256sum < "$dir/large")
 ok sync
@@ -181,6 +181,6 @@ fault storage_node_stopped "fio tree" "a storage node is gone for a while"
 step "every byte is right"
 drop_caches
 [ "$(sha256sum < "$dir/large")" = "$sum" ] || fail "the large file differs"
-ok diff -r --no-dereference /usr/include/linux "$dir/tree"
+ok diff -r --no-dereference "$TREE" "$dir/tree"
 ok weftctl fsck
 copies_equal --copies 2

@@ -9,7 +9,7 @@ need_weft
 dir=$(work_directory)
 step "one of everything, a tree and a large file"
 make_zoo "$dir/zoo" || exit 1
-ok cp -a /usr/include/linux "$dir/tree"
+ok cp -a "$TREE" "$dir/tree"
 ok dd if=/dev/urandom of="$dir/large" bs=1M count=64 status=none
 ok truncate -s 70000001 "$dir/large"
 manifest "$dir" > "$SCRATCH/before"

@@ -18,7 +18,7 @@ copying() { [ "$(resynced)" -gt "$1" ]; }
 
 step "a file of 128 MiB and a tree"
 ok dd if=/dev/urandom of="$dir/large" bs=1M count=128 oflag=direct status=none
-ok cp -a /usr/include/linux "$dir/tree"
+ok cp -a "$TREE" "$dir/tree"
 ok sync
 
 step "target2 misses one block: one chunk is copied, not all"
@@ -80,6 +80,6 @@ copies_equal --copies 2
 ok cluster kill target1
 drop_caches
 [ "$(sha256sum < "$dir/large")" = "$sum" ] || fail "the large file differs on target2"
-ok diff -r --no-dereference /usr/include/linux "$dir/tree"
+ok diff -r --no-dereference "$TREE" "$dir/tree"
 ok cluster start target1
 in_sync 120

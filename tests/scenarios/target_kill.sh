@@ -12,7 +12,7 @@ need_weft
 dir=$(work_directory)
 
 step "files from before"
-ok cp -a /usr/include/linux "$dir/tree"
+ok cp -a "$TREE" "$dir/tree"
 fio_run before --directory="$dir" --rw=randwrite --bs=64k --size=32m --direct=1 --ioengine=io_uring --iodepth=16 \
 	--verify=crc32c --verify_fatal=1
 ok sync
@@ -32,7 +32,7 @@ wait_for 30 down target2 || fail "target2 is still called up: $(weftctl target l
 
 step "reading everything from the other one"
 drop_caches
-ok diff -r --no-dereference /usr/include/linux "$dir/tree"
+ok diff -r --no-dereference "$TREE" "$dir/tree"
 fio_run before --directory="$dir" --rw=randwrite --bs=64k --size=32m --direct=1 --ioengine=io_uring --iodepth=16 \
 	--verify=crc32c --verify_fatal=1 --verify_only
 fio_run during --directory="$dir" --rw=randwrite --bs=16k --size=48m --direct=1 --ioengine=io_uring --iodepth=16 \
@@ -41,7 +41,7 @@ fio_run during --directory="$dir" --rw=randwrite --bs=16k --size=48m --direct=1 
 step "the only target in sync dies: a hard mount waits and goes on when it is back"
 ok cluster kill target1
 drop_caches
-( ok diff -r --no-dereference /usr/include/linux "$dir/tree" ) &
+( ok diff -r --no-dereference "$TREE" "$dir/tree" ) &
 load=$!
 ( dd if=/dev/urandom of="$dir/late" bs=1M count=8 oflag=direct status=none ) &
 writer=$!
@@ -67,7 +67,7 @@ stop_load "target1 died"
 short_pause "under a copy of a tree"
 step "its copies are read from target2 alone"
 drop_caches
-ok diff -r --no-dereference /usr/include/linux "$dir/tree"
+ok diff -r --no-dereference "$TREE" "$dir/tree"
 fio_run during --directory="$dir" --rw=randwrite --bs=16k --size=48m --direct=1 --ioengine=io_uring \
 	--iodepth=16 --verify=crc32c --verify_fatal=1 --verify_only
 ok cluster start target1
