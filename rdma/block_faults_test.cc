@@ -399,6 +399,24 @@ TEST_F(BlockFaults, AddressChangeAndRemoval) {
   EXPECT_EQ(target_->counters().in_hand, 0U);
 }
 
+// What was answered and not looked at yet belongs to a connection that is gone; its place in the table is used again.
+TEST_F(BlockFaults, AnswersOfARemovedTargetReachNoOther) {
+  Start();
+  Submit(1, BlockOp::kRead, 0, 4096, 0);
+  initiator_->Kick();
+  for (int i = 0; i < 5; i++) target_->Poll();
+  ASSERT_EQ(target_->counters().in_hand, 0U) << "it was not answered";
+  initiator_->RemoveTarget(kTarget);
+  TargetEndpoint next = Endpoint();
+  next.id++;
+  ASSERT_TRUE(initiator_->SetTarget(next).ok());
+  size_t news = states_.size();
+  Pass(50);
+  EXPECT_EQ(results_[1], -EHOSTDOWN);
+  ASSERT_GT(states_.size(), news);
+  for (; news < states_.size(); news++) EXPECT_TRUE(states_[news].ok()) << states_[news].message();
+}
+
 TEST_F(BlockFaults, NothingStaysRegistered) {
   Start();
   Do(BlockOp::kRead, 0, 4096, 0);

@@ -39,6 +39,7 @@ struct LinkHost {
   CmChannel* channel = nullptr;
   InitiatorPorts* ports = nullptr;
   uint32_t number = 0;               // see Connect
+  uint16_t connections = 0;          // attempts, of all links: tells the work of each from that of those before
   uint64_t now_ms = 0;               // read once per turn
   std::vector<TargetLink*> stirred;  // have something to post; see TargetLink::Kick
   std::vector<BlockCompletion> done;
@@ -122,7 +123,7 @@ class TargetLink {
   const uint32_t depth_;  // commands in flight wanted
 
   State state_ = State::kWaiting;
-  uint16_t serial_ = 0;  // of the connection
+  uint16_t serial_ = 0;  // of the connection, see LinkHost::connections
   std::unique_ptr<Connection> connection_;
   InitiatorPort* port_ = nullptr;  // of connection_, or nullptr
   std::array<uint8_t, kConnectBytes> connect_bytes_{};

@@ -54,7 +54,7 @@ void TargetLink::SetEndpoint(const TargetEndpoint& endpoint) {
 }
 
 void TargetLink::StartConnecting() {
-  serial_++;
+  serial_ = ++host_->connections;
   attempt_ms_ = host_->now_ms + std::min(kAttemptMs, std::max(host_->options->detect_ms, kBackoffMaxMs));
   Result<std::unique_ptr<Connection>> connection =
       host_->channel->Resolve(endpoint_.host, endpoint_.port, static_cast<int>(kAttemptMs));
