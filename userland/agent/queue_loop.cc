@@ -92,7 +92,7 @@ void QueueLoop::BeginStop(std::chrono::milliseconds grace) {
 }
 
 size_t QueueLoop::Join() {
-  thread_.join();
+  if (thread_.joinable()) thread_.join();  // not when another loop could not be started
   return in_flight_ + deferred_.size();
 }
 

@@ -50,13 +50,16 @@ class QueueLoopTest : public testing::Test, private MetaSink {
     std::filesystem::remove(path_);
   }
 
-  void Start(milliseconds detect = std::chrono::seconds(60)) {
+  void Make(milliseconds detect = std::chrono::seconds(60)) {
     QueueLoopOptions options{
         .spin = {}, .spin_for_devices = true, .detect = detect, .create_initiator = {}, .on_path = {}, .lease = lease_};
     options.on_path = [](uint32_t, const Status&, uint64_t) {};
     options.create_initiator = [this](uint64_t session) { return targets_.MakeInitiator(channel_->pool(), session); };
     loop_ = std::make_unique<QueueLoop>(channel_.get(), channel_->queue(0), static_cast<MetaSink*>(this),
                                         std::move(options));
+  }
+  void Start(milliseconds detect = std::chrono::seconds(60)) {
+    Make(detect);
     ASSERT_TRUE(loop_->Start().ok());
     ASSERT_TRUE(loop_->Run([](QueueLoop& loop) { return loop.OpenSession(kSession, {}); }).ok());
     Status s = SetDevice(Device());
@@ -110,6 +113,12 @@ class QueueLoopTest : public testing::Test, private MetaSink {
   std::string path_;
   uint64_t tag_ = 0;
 };
+
+TEST_F(QueueLoopTest, OneThatWasNeverStartedIsJoined) {
+  Make();
+  loop_->BeginStop(milliseconds(0));
+  EXPECT_EQ(loop_->Join(), 0U);
+}
 
 TEST_F(QueueLoopTest, ADeviceIsReadAndWritten) {
   Start();
