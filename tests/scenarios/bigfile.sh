@@ -2,11 +2,11 @@
 # SPDX-License-Identifier: MIT
 #
 # A file larger than the guest's memory is written and read back whole, through the page cache.
-# vm: --memory 1G
+# vm: --memory 768M
 . "$(dirname "$0")/../lib.sh"
 
 dir=$(work_directory)
-megabytes=$(($(memory_bytes) * 5 / 4 / 1048576))
+megabytes=$(($(memory_bytes) * 9 / 8 / 1048576))
 [ $((megabytes * 1048576)) -lt "$(free_bytes)" ] || skip "the pool is smaller than the guest's memory"
 job=(--directory="$dir" --rw=write --bs=1m --size="${megabytes}m" --ioengine=psync --fallocate=none
 	--verify=crc32c --verify_fatal=1)

@@ -10,6 +10,9 @@ need_weft
 
 dir=$(work_directory)
 ok cluster umount
+ok cluster stop meta
+printf '[session]\nlease_ms = %d\n' 10000 > /run/testbed/meta.toml
+ok cluster start meta
 
 step "the second client writes and syncs, and goes on writing"
 ok node client2 cluster mount

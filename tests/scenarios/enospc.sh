@@ -3,7 +3,7 @@
 #
 # A full pool says ENOSPC when data is given to it and never later: what was accepted is synced and
 # read back, deleting makes room again, and nothing leaks.
-# vm: --target-size 320M
+# vm: --target-size 256M
 . "$(dirname "$0")/../lib.sh"
 
 dir=$(work_directory)

@@ -22,14 +22,14 @@ job() {
 }
 
 job buffered-4k --rw=randwrite --bs=4k --size=6m --ioengine=psync
-job buffered-64k --rw=randwrite --bs=64k --size=16m --ioengine=psync
-job buffered-1m --rw=write --bs=1m --size=32m --ioengine=psync
+job buffered-64k --rw=randwrite --bs=64k --size=8m --ioengine=psync
+job buffered-1m --rw=write --bs=1m --size=16m --ioengine=psync
 job buffered-odd --rw=randwrite --bs=5000 --size=6m --ioengine=psync
-job buffered-mixed --rw=randwrite --bsrange=512-200k --bs_unaligned=1 --size=16m --ioengine=psync
+job buffered-mixed --rw=randwrite --bsrange=512-200k --bs_unaligned=1 --size=8m --ioengine=psync
 job direct-4k --rw=randwrite --bs=4k --size=8m --direct=1 --ioengine=io_uring --iodepth=16
-job direct-64k --rw=randwrite --bs=64k --size=32m --direct=1 --ioengine=io_uring --iodepth=16
-job direct-1m --rw=write --bs=1m --size=64m --direct=1 --ioengine=io_uring --iodepth=16
-job direct-odd --rw=randwrite --bs=12k --size=12m --direct=1 --ioengine=io_uring --iodepth=16
+job direct-64k --rw=randwrite --bs=64k --size=16m --direct=1 --ioengine=io_uring --iodepth=16
+job direct-1m --rw=write --bs=1m --size=32m --direct=1 --ioengine=io_uring --iodepth=16
+job direct-odd --rw=randwrite --bs=12k --size=6m --direct=1 --ioengine=io_uring --iodepth=16
 # each write is to data, a hole, and data: one that must not wait would be sent in part
 { echo truncate 6m && seq -f 'pwrite -q %.0f 4096' 0 8192 $(((6 << 20) - 1)); } | xfs_io -f -d "$dir/direct-holes.0.0" > /dev/null ||
 	fail "a file with holes"
@@ -45,5 +45,5 @@ for line in "${jobs[@]}"; do
 	fio_run "${words[0]}" "${verify[@]}" "${words[@]:1}" --verify_only
 done
 step "and crosswise: direct files read buffered, buffered files read with O_DIRECT"
-fio_run direct-64k "${verify[@]}" --rw=randwrite --bs=64k --size=32m --ioengine=psync --verify_only
-fio_run buffered-64k "${verify[@]}" --rw=randwrite --bs=64k --size=16m --direct=1 --ioengine=io_uring --iodepth=16 --verify_only
+fio_run direct-64k "${verify[@]}" --rw=randwrite --bs=64k --size=16m --ioengine=psync --verify_only
+fio_run buffered-64k "${verify[@]}" --rw=randwrite --bs=64k --size=8m --direct=1 --ioengine=io_uring --iodepth=16 --verify_only

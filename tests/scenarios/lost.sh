@@ -23,7 +23,7 @@ for n in 1 2 3; do
 done
 refused '1 to 4' weftctl set copies 5 "$dir/by-1"
 refused '1 to 4' weftctl set copies 0 "$dir/by-1"
-ok dd if=/dev/urandom of="$dir/usual" bs=1M count=64 oflag=direct status=none
+ok dd if=/dev/urandom of="$dir/usual" bs=1M count=32 oflag=direct status=none
 ok sync
 for n in 1 2 3; do
 	[ "$(copies_of "$dir/by-$n/deep/er/file-3")" = $n ] ||

@@ -14,7 +14,7 @@ used() { pool ".targets[] | select(.name == \"$1\") | .used_bytes"; }
 moved() { [ "$(pool "[.tasks[] | select(.kind == \"$1\") | .done_bytes] | add // 0")" -gt 0 ]; }
 
 step "files from before"
-ok dd if=/dev/urandom of="$dir/large" bs=1M count=96 oflag=direct status=none
+ok dd if=/dev/urandom of="$dir/large" bs=1M count=64 oflag=direct status=none
 sum=$(sha256sum < "$dir/large")
 ok cp -a "$TREE" "$dir/tree"
 ok sync
@@ -31,7 +31,7 @@ ok cluster start target3
 member target3 && fail "target3 is part of the pool already: $(weftctl target list)"
 ok cluster add target3
 target_is target3 'state == "active"' || fail "target3 is not in the pool: $(weftctl target list)"
-ok dd if=/dev/urandom of="$dir/later" bs=1M count=128 oflag=direct status=none
+ok dd if=/dev/urandom of="$dir/later" bs=1M count=64 oflag=direct status=none
 [ "$(used target3)" -gt 0 ] || fail "nothing was placed on target3: $(weftctl target list)"
 
 step "rebalance: fill is evened out, also when the metadata server dies in the middle"

@@ -106,22 +106,18 @@ namespace_fails() {
 	ok nvmet error 1 off
 	comes_back target1
 }
-path_cut() {
-	ok nvmet port "${two_paths#target}" off
-	wait_for 30 live "$two_paths" 1 || fail "its paths: $(weftctl target show "$two_paths")"
-	sleep $((detection_ms / 1000 + 2)) # it must not be missed after the detection time either
-	up "$two_paths" || fail "$two_paths is called down, and has a path: $(weftctl target show "$two_paths")"
-	ok nvmet port "${two_paths#target}" on
-	wait_for 30 live "$two_paths" 2 || fail "its paths: $(weftctl target show "$two_paths")"
-}
-# the other one
-second_path_cut() {
-	ok nvmet second-port "${two_paths#target}" off
+# cut FUNCTION: takes one of two paths away, for longer than it takes to miss a target
+cut() {
+	ok nvmet "$1" "${two_paths#target}" off
 	wait_for 30 live "$two_paths" 1 || fail "its paths: $(weftctl target show "$two_paths")"
 	sleep $((detection_ms / 1000 + 2))
 	up "$two_paths" || fail "$two_paths is called down, and has a path: $(weftctl target show "$two_paths")"
-	ok nvmet second-port "${two_paths#target}" on
+	ok nvmet "$1" "${two_paths#target}" on
 	wait_for 30 live "$two_paths" 2 || fail "its paths: $(weftctl target show "$two_paths")"
+}
+path_cut() {
+	cut port
+	cut second-port
 }
 both_paths_cut() {
 	ok nvmet withdraw "$two_paths"
@@ -159,7 +155,7 @@ wait_for 30 up "$two_paths" || fail "it does not come up: $(weftctl target show 
 wait_for 30 live "$two_paths" 2 || fail "its paths: $(weftctl target show "$two_paths")"
 weftctl target show "$two_paths"
 ok cp -a "$TREE" "$dir/tree"
-ok dd if=/dev/urandom of="$dir/large" bs=1M count=96 oflag=direct status=none
+ok dd if=/dev/urandom of="$dir/large" bs=1M count=64 oflag=direct status=none
 sum=$(sha256sum < "$dir/large")
 ok sync
 for target in target1 target2 "$two_paths"; do
@@ -172,8 +168,7 @@ harmless_fault controller_reset fio "a controller is reset"
 fault namespace_off tree "a namespace is off until it is missed"
 fault namespace_for_a_moment fio "a namespace is off for a moment"
 fault namespace_fails "fio tree" "a namespace answers with errors"
-harmless_fault path_cut fio "one of two paths is cut"
-harmless_fault second_path_cut tree "the other one is cut"
+harmless_fault path_cut "fio tree" "one of two paths is cut, then the other"
 fault both_paths_cut fio "both are cut"
 fault agent_killed "fio tree" "the agent is killed"
 fault storage_node_stopped "fio tree" "a storage node is gone for a while"

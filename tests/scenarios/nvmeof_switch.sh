@@ -31,8 +31,9 @@ marks=$(sysfs stale_marks)
 step "$switches switches of each target"
 for ((switch = 1; switch <= switches; switch++)); do
 	if [ $((switch % 2)) = 1 ]; then first=agent second=direct; else first=direct second=agent; fi
-	becomes target1 "$id1" $first
+	becomes target1 "$id1" $first &
 	becomes target2 "$id2" $second
+	wait $! || exit 1
 	load_runs || fail "a load ended at switch $switch"
 	[ $((switch % 20)) != 0 ] || step "$switch: target1 has had $(all_requests "$id1") requests, $(direct_requests "$id1") of them directly"
 done
