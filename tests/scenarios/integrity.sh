@@ -4,7 +4,6 @@
 # What is written is what is read: buffered, O_DIRECT and mapped, at several block sizes, checked by
 # fio with a CRC32C in every block, from the cache, from the targets, and after a remount.
 # also nvmeof-rdma: --kind nvmeof --fabric rdma
-# also nvmeof-tcp: --kind nvmeof --fabric tcp
 # also mixed: --kind mixed
 . "$(dirname "$0")/../lib.sh"
 
