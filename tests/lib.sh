@@ -14,7 +14,7 @@ PROJECT=$(realpath "$(dirname "${BASH_SOURCE[0]}")/..")
 MNT=${MNT:-/mnt/weft}
 TOOLS=$PROJECT/build/tests
 CLUSTER=${CLUSTER:-weft}
-# Some files to copy and to compare with.
+# Some files to copy and to compare with: few, as a load of them ends when the round that is under way has.
 TREE=/usr/include/linux/netfilter
 # Scratch space outside the file system under test.
 SCRATCH=$(mktemp -d "${TMPDIR:-/tmp}/weft-scenario.XXXXXX")

@@ -11,7 +11,7 @@ need_weft
 dir=$(work_directory)
 ok cluster umount
 ok cluster stop meta
-printf '[session]\nlease_ms = %d\n' 10000 > /run/testbed/meta.toml
+printf '[session]\nlease_ms = 10000\n' > /run/testbed/meta.toml
 ok cluster start meta
 
 step "the second client writes and syncs, and goes on writing"

@@ -106,18 +106,18 @@ namespace_fails() {
 	ok nvmet error 1 off
 	comes_back target1
 }
-# cut FUNCTION: takes one of two paths away, for longer than it takes to miss a target
-cut() {
+# one_of_two_cut port|second-port: that path is away
+one_of_two_cut() {
 	ok nvmet "$1" "${two_paths#target}" off
 	wait_for 30 live "$two_paths" 1 || fail "its paths: $(weftctl target show "$two_paths")"
-	sleep $((detection_ms / 1000 + 2))
+	sleep $((detection_ms / 1000 + 2)) # it must not be missed after the detection time either
 	up "$two_paths" || fail "$two_paths is called down, and has a path: $(weftctl target show "$two_paths")"
 	ok nvmet "$1" "${two_paths#target}" on
 	wait_for 30 live "$two_paths" 2 || fail "its paths: $(weftctl target show "$two_paths")"
 }
 path_cut() {
-	cut port
-	cut second-port
+	one_of_two_cut port
+	one_of_two_cut second-port
 }
 both_paths_cut() {
 	ok nvmet withdraw "$two_paths"
