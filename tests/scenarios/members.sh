@@ -35,7 +35,8 @@ ok dd if=/dev/urandom of="$dir/later" bs=1M count=64 oflag=direct status=none
 [ "$(used target3)" -gt 0 ] || fail "nothing was placed on target3: $(weftctl target list)"
 
 step "rebalance: fill is evened out, also when the metadata server dies in the middle"
-ok weftctl pool set resync-rate=12MiB
+# a chunk or two are to be moved: slowly enough to be seen at it
+ok weftctl pool set resync-rate=2MiB
 ok weftctl pool rebalance
 wait_for 30 moved rebalance || fail "nothing moves: $(weftctl pool status)"
 ok cluster kill meta
