@@ -60,7 +60,8 @@ start_guest() {
 	case $accel in
 	kvm) qemu+=(-accel kvm -cpu host) ;;
 	counted) qemu+=(-accel tcg,thread=single -icount shift=1 -cpu max) ;; # 2 ns each
-	*) qemu+=(-accel tcg,thread=multi -cpu max) ;;
+	# `rep movsb` is emulated byte by byte: without these flags the kernel and glibc copy in other ways
+	*) qemu+=(-accel tcg,thread=multi -cpu max,erms=off,fsrm=off) ;;
 	esac
 	qemu+=("$@")
 	[ -z "$verbose" ] || printf '%q ' "${qemu[@]}" >> "$dir/qemu.cmd"
