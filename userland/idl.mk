@@ -8,4 +8,4 @@ $(BUILD)/lib/libidl.a: $(OBJ)
 $(BUILD)/obj/gen/%.o: $(BUILD)/gen/%.cpp
 	$(if $(V),,@printf '  %-8s %s\n' CXX $(notdir $<))
 	$(Q)mkdir -p $(@D)
-	$(Q)$(CXX) -std=c++20 -O1 -g -w -I$(BUILD)/gen -I$(BUILD)/gen/thrift-gen -c $< -o $@
+	$(Q)$(CXX) -std=c++20 -O1 -g1 -w -I$(BUILD)/gen -I$(BUILD)/gen/thrift-gen -c $< -o $@
