@@ -24,7 +24,7 @@ include tests/kmod/build.mk
 include tests/store/build.mk
 include tests/bpf/build.mk
 
-.PHONY: all kmod unit test demo bench lint clean help
+.PHONY: all kmod unit test test-all demo bench lint clean help
 
 all: userland kmod bpf test-tools  ## build everything: programs, BPF objects, kernel module
 
@@ -37,8 +37,11 @@ $(KMOD): $(wildcard kmod/*.[ch] kmod/uapi/*.h) kmod/Kbuild kmod/Makefile kmod/. 
 unit: $(UNIT_TESTS)  ## run the unit tests
 	$(Q)tests/run-tests --unit $(TESTS)
 
-test: all  ## run unit tests, and scenarios in guests (TESTS="NAME..." picks some; tests/run-tests tells more)
+test: all  ## run unit tests, and the main scenarios in guests (TESTS="NAME..." picks others; tests/run-tests tells more)
 	$(Q)tests/run-tests $(TESTS)
+
+test-all: all  ## the same with all scenarios in all their forms, and larger amounts: hours
+	$(Q)tests/run-tests --all $(TESTS)
 
 demo: programs kmod test-tools  ## boot a cluster, mount it and watch files travel
 	$(Q)tests/demo/run

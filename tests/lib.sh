@@ -48,6 +48,9 @@ finish() {
 }
 trap finish EXIT
 
+# amount USUAL ALL: how much of something, usually and with `run-tests --all`
+amount() { if [ -n "${WEFT_ALL-}" ]; then echo "$2"; else echo "$1"; fi; }
+
 step() { printf '%4ds  %s\n' "$SECONDS" "$*"; }
 fail() { printf 'FAILED: %s\n' "$*" >&2; exit 1; }
 skip() { printf 'skipped: %s\n' "$*" >&2; exit 77; }

@@ -9,6 +9,7 @@ need_weft
 
 dir=$(work_directory)
 epoch=$(sysfs epoch)
+kills=$(amount 2 4) # of each load
 agent_is() { [ "$(sysfs agent)" = "$1" ]; }
 
 # kill_agent ROUNDS PAUSE PID: kills and starts the agent while PID runs
@@ -29,23 +30,23 @@ kill_agent() {
 }
 
 step "under a verified O_DIRECT load"
-fio_run direct --directory="$dir" --rw=randwrite --bs=16k --size=32m --loops=2 --direct=1 --ioengine=io_uring \
+fio_run direct --directory="$dir" --rw=randwrite --bs=16k --size=32m --loops="$(amount 1 2)" --direct=1 --ioengine=io_uring \
 	--iodepth=16 --verify=crc32c --verify_fatal=1 &
 load=$!
-kill_agent 4 1.5 $load
+kill_agent "$kills" 1.5 $load
 wait $load || fail "fio saw an error"
 
 step "under a buffered load with fsync"
 fio_run buffered --directory="$dir" --rw=randwrite --bs=16k --size=16m --ioengine=psync --fsync=32 \
 	--verify=crc32c --verify_fatal=1 &
 load=$!
-kill_agent 4 1.5 $load
+kill_agent "$kills" 1.5 $load
 wait $load || fail "fio saw an error"
 
 step "under a copy of a tree"
 cp -a /usr/include/linux "$dir/tree" &
 load=$!
-kill_agent 4 1 $load
+kill_agent "$kills" 1 $load
 wait $load || fail "cp saw an error"
 ok diff -r --no-dereference /usr/include/linux "$dir/tree"
 

@@ -44,9 +44,10 @@ for name in least_inflight local_first weighted p2c_latency; do
 	wait_for 60 picks_above "$(($(cat "$balancer/picks") + 20))" || fail "$name picks nothing"
 done
 
-step "50 swaps"
+swaps=$(amount 12 50)
+step "$swaps swaps"
 faults=$(cat "$balancer/faults")
-for ((i = 1; i <= 50; i++)); do
+for ((i = 1; i <= swaps; i++)); do
 	# attach, replace by a fresh copy, detach
 	case $((i % 3)) in
 	1) next=p2c_latency name=p2c_latency ;;

@@ -3,6 +3,7 @@
 #
 # A trace is recorded while fio runs, and replayed by the simulator; what is wrong with traces is said.
 # vm: --targets 2
+# only: all
 . "$(dirname "$0")/../lib.sh"
 need_weft
 

@@ -3,6 +3,7 @@
 #
 # A file larger than the guest's memory is written and read back whole, through the page cache.
 # vm: --memory 768M
+# only: all
 . "$(dirname "$0")/../lib.sh"
 
 dir=$(work_directory)

@@ -9,6 +9,7 @@
 need_weft
 
 dir=$(work_directory)
+busy_mib=$(amount 16 32)
 ok cluster umount
 ok cluster stop meta
 printf '[session]\nlease_ms = 10000\n' > /run/testbed/meta.toml
@@ -17,9 +18,9 @@ ok cluster start meta
 step "the second client writes and syncs, and goes on writing"
 ok node client2 cluster mount
 ok node client2 cp -a "$TREE" "$dir/tree"
-ok node client2 dd if=/dev/urandom of="$dir/busy" bs=1M count=32 oflag=direct status=none
+ok node client2 dd if=/dev/urandom of="$dir/busy" bs=1M count="$busy_mib" oflag=direct status=none
 ok node client2 sync -f "$dir"
-node client2 fio --name=busy --filename="$dir/busy" --size=32m --rw=randwrite --bs=64k --direct=1 --ioengine=io_uring \
+node client2 fio --name=busy --filename="$dir/busy" --size="${busy_mib}m" --rw=randwrite --bs=64k --direct=1 --ioengine=io_uring \
 	--iodepth=16 --time_based --runtime=120 --output=/dev/null > /dev/null 2>&1 &
 background_jobs+=($!)
 busy=$!

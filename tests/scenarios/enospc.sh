@@ -50,12 +50,11 @@ ok rm -rf "$dir"
 ok mkdir "$dir"
 wait_for 30 empty_again || fail "$(free_bytes) bytes are free after deleting, $free_at_start were before"
 
-full direct
-ok rm "$dir/full-direct"
-wait_for 30 empty_again || fail "$(free_bytes) bytes are free after deleting, $free_at_start were before"
-full mapped
-ok rm "$dir/full-mapped"
-wait_for 30 empty_again || fail "$(free_bytes) bytes are free after deleting, $free_at_start were before"
+for mode in mapped $(amount '' direct); do
+	full "$mode"
+	ok rm "$dir/full-$mode"
+	wait_for 30 empty_again || fail "$(free_bytes) bytes are free after deleting, $free_at_start were before"
+done
 full allocate
 remount
 ok "$TOOLS/fill" "check:$(cat "$SCRATCH/accepted")" "$dir/full-allocate" 1

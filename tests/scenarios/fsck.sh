@@ -4,6 +4,7 @@
 # fsck: a healthy pool has no findings, under load and offline; each kind of injected damage is found and
 # named, and what can be repaired is repaired, offline on copies of the store and online on the store itself.
 # vm: --chunk-size 16MiB --timeout 700
+# only: all
 . "$(dirname "$0")/../lib.sh"
 . "$(dirname "$0")/../pool.sh"
 need_weft

@@ -23,9 +23,9 @@ round() {
 	}
 }
 
-round small-files --processes 4 --ops 1200 --size $((2 << 20))
-round larger-files --processes 2 --ops 1000 --size $((16 << 20)) --drop-caches
-round cached-only --processes 2 --ops 1500 --size $((4 << 20)) --no-direct
+round small-files --processes 4 --ops "$(amount 600 1200)" --size $((2 << 20))
+round larger-files --processes 2 --ops "$(amount 500 1000)" --size $((16 << 20)) --drop-caches
+round cached-only --processes 2 --ops "$(amount 700 1500)" --size $((4 << 20)) --no-direct
 
 step "after a remount"
 remount

@@ -5,6 +5,7 @@
 # verified I/O goes on, files that had no other copy are lost and named, and it is refused when it comes
 # back.
 # vm: --targets 3 --spare 1 --copies 2 --chunk-size 16MiB --target-size 1G --timeout 900
+# only: all
 . "$(dirname "$0")/../lib.sh"
 . "$(dirname "$0")/../pool.sh"
 need_weft

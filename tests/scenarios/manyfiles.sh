@@ -6,7 +6,7 @@
 # vm: --timeout 600
 . "$(dirname "$0")/../lib.sh"
 
-count=${WEFT_FILES:-5000}
+count=${WEFT_FILES:-$(amount 2000 10000)}
 dir=$(work_directory)
 ok cd "$dir"
 

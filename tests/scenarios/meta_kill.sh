@@ -9,6 +9,8 @@ need_weft
 
 dir=$(work_directory)
 free_at_start=$(free_bytes)
+kills=$(amount 2 4) # of each load
+operations=$(amount 200 400)
 
 # kill_meta ROUNDS PAUSE PID
 kill_meta() {
@@ -26,23 +28,23 @@ kill_meta() {
 step "under a copy of a tree"
 ( cp -a /usr/include/linux "$dir/tree" && sync -f "$dir" ) &
 load=$!
-kill_meta 4 1 $load
+kill_meta "$kills" 1 $load
 wait $load || fail "cp saw an error"
 ok diff -r --no-dereference /usr/include/linux "$dir/tree"
 
 step "under operations that must happen once: mkdir, link, rename, unlink, O_EXCL, O_APPEND"
 ok mkdir "$dir/once"
-"$TOOLS/names" once "$dir/once" 400 &
+"$TOOLS/names" once "$dir/once" "$operations" &
 load=$!
-kill_meta 4 1 $load
+kill_meta "$kills" 1 $load
 wait $load || fail "an operation was seen to fail"
-seq 0 399 | cmp - "$dir/once/log" || fail "the log is not complete"
-[ "$(find "$dir/once" -name 'x*' | wc -l)" = 400 ] || fail "files are missing"
+seq 0 $((operations - 1)) | cmp - "$dir/once/log" || fail "the log is not complete"
+[ "$(find "$dir/once" -name 'x*' | wc -l)" = "$operations" ] || fail "files are missing"
 
 step "under removal"
 rm -rf "$dir/tree" &
 load=$!
-kill_meta 3 0.7 $load
+kill_meta "$kills" 0.7 $load
 wait $load || fail "rm saw an error"
 [ ! -e "$dir/tree" ] || fail "the tree is still there"
 
@@ -50,7 +52,7 @@ step "under a buffered load with fsync"
 fio_run buffered --directory="$dir" --rw=randwrite --bs=8k --size=8m --ioengine=psync --fsync=16 \
 	--verify=crc32c --verify_fatal=1 &
 load=$!
-kill_meta 3 1 $load
+kill_meta "$kills" 1 $load
 wait $load || fail "fio saw an error"
 
 step "the same after everything was restarted"

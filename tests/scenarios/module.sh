@@ -1,12 +1,12 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 #
-# The module is loaded and unloaded 20 times, with a mount and work in between: nothing is left in
+# The module is loaded and unloaded again and again, with a mount and work in between: nothing is left in
 # /sys, /dev, /proc or the slabs, and memory does not shrink.
 . "$(dirname "$0")/../lib.sh"
 need_weft
 
-rounds=20
+rounds=$(amount 8 20)
 dir=$(work_directory)
 
 # What is in use now, in KiB, after everything that can be given back was.
@@ -37,8 +37,8 @@ for ((round = 1; round <= rounds; round++)); do
 	if cluster runs agent; then ok cluster stop agent; fi
 	ok cluster rmmod
 	nothing_left $round
-	if [ $round -eq 3 ]; then first=$(memory_in_use); fi
-	if [ $round -eq $rounds ]; then last=$(memory_in_use); fi
+	if [ "$round" -eq 3 ]; then first=$(memory_in_use); fi
+	if [ "$round" -eq "$rounds" ]; then last=$(memory_in_use); fi
 	ok cluster insmod
 	if [ $((round % 4)) -eq 0 ]; then
 		# loaded and unloaded without a mount in between

@@ -5,7 +5,7 @@
 # error, no wrong byte, a pause of at most the detection time and 2 s, and the copies are in sync again while the load
 # goes on. What is over before anybody has to act leaves no copy stale.
 #
-# The spare target is added with two paths. WEFT_FAULTS="FAULT..." picks some of the functions below.
+# The spare target is added with two paths. WEFT_FAULTS="FAULT..." picks some of the functions below, or all.
 # vm: --kind nvmeof --targets 2 --spare 1 --copies 2 --chunk-size 16MiB --target-size 1G --timeout 1800
 . "$(dirname "$0")/../lib.sh"
 . "$(dirname "$0")/../pool.sh"
@@ -13,6 +13,7 @@ need_weft
 
 dir=$(work_directory)
 two_paths=target$((WEFT_TARGETS + WEFT_SPARES))
+faults=${WEFT_FAULTS:-$(amount "port_off controller_reset namespace_fails both_paths_cut" all)}
 
 # controllers TARGET [PORT]: those of this host, through that port
 controllers() {
@@ -51,7 +52,7 @@ under_load() {
 	short_pause "$what"
 }
 # fault FUNCTION LOADS WHAT
-fault() { case " ${WEFT_FAULTS-$1} " in *" $1 "*) under_load "$2" "$3" "$1" ;; esac; }
+fault() { case " $faults " in ' all ' | *" $1 "*) under_load "$2" "$3" "$1" ;; esac; }
 # harmless_fault FUNCTION LOADS WHAT: no copy is stale afterwards
 harmless_fault() {
 	local marks

@@ -5,6 +5,7 @@
 # it has stopped by itself and what it had sent is over, or when the fence command has taken its host out of the
 # subsystems. Nothing that it still wants to write lands after that.
 # vm: --kind nvmeof --several --clients 2 --targets 2 --copies 2 --timeout 900
+# only: all
 . "$(dirname "$0")/../lib.sh"
 . "$(dirname "$0")/../pool.sh"
 need_weft

@@ -9,6 +9,7 @@
 # The storage node is resv_target, as the kernel's has no reservations yet. It and the metadata server, which has a short
 # lease, are processes of the first client. There are two paths to it, both of them in use.
 # vm: --several --clients 2 --targets 1 --kind nvmeof --fabric tcp --no-mount --timeout 900
+# only: all
 . "$(dirname "$0")/../lib.sh"
 . "$(dirname "$0")/../pool.sh"
 . "$(dirname "$0")/../nvme.sh"

@@ -3,6 +3,7 @@
 #
 # Everything is stopped and started: mount, agent, targets, metadata server, module. Names, attributes
 # and contents are the same.
+# only: all
 . "$(dirname "$0")/../lib.sh"
 need_weft
 

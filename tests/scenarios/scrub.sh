@@ -6,6 +6,7 @@
 # error, and fsck names the file. A disk that fails altogether is as a target that is away. (NVMe-oF targets keep
 # no checksums: there nothing is damaged.)
 # vm: --backing mapped --chunk-size 16MiB --timeout 700
+# only: all
 . "$(dirname "$0")/../lib.sh"
 . "$(dirname "$0")/../pool.sh"
 need_weft

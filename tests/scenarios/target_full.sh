@@ -4,6 +4,7 @@
 # The disk under a target is smaller than the target was told (a sparse file on a small file system):
 # the write that does not fit is an error with a name, nothing acknowledged is lost, and when there is
 # room again everything goes on.
+# only: all
 . "$(dirname "$0")/../lib.sh"
 need_weft
 

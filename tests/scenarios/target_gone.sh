@@ -5,6 +5,7 @@
 # load and under a copy of a tree. No error, no wrong byte, and a pause of at most the detection time
 # and 2 s; when it is back, what it missed is copied to it.
 # vm: --several --timeout 900
+# only: all
 . "$(dirname "$0")/../lib.sh"
 . "$(dirname "$0")/../pool.sh"
 . "$PROJECT/tests/vm/guest/names"

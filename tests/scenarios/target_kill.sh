@@ -19,7 +19,7 @@ ok sync
 degraded && fail "a copy is stale before anything happened: $(weftctl pool status)"
 
 step "target2 dies under a write load that verifies"
-fio_run during --directory="$dir" --rw=randwrite --bs=16k --size=48m --loops=2 --direct=1 --ioengine=io_uring \
+fio_run during --directory="$dir" --rw=randwrite --bs=16k --size=48m --loops="$(amount 1 2)" --direct=1 --ioengine=io_uring \
 	--iodepth=16 --verify=crc32c --verify_fatal=1 &
 load=$!
 start_pauses
@@ -58,6 +58,7 @@ wait_for 30 up target2 || fail "target2 does not come back: $(weftctl target lis
 in_sync 120
 copies_equal --copies 2
 
+[ -n "${WEFT_ALL-}" ] || exit 0
 step "target1 dies under a copy of a tree"
 start_load tree
 start_pauses

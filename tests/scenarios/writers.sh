@@ -6,6 +6,7 @@
 . "$(dirname "$0")/../lib.sh"
 
 dir=$(work_directory)
+names=$(amount 20 60) # of each process
 modes=(append ranges mapped)
 [ "$(stat -f -c %T "$MNT")" = tmpfs ] || modes+=(direct)
 
@@ -23,7 +24,7 @@ for pid in "${pids[@]}"; do wait "$pid" || fail "a writer failed beside the othe
 
 step "eight processes create, link, rename and remove in one directory"
 ok mkdir "$dir/many" "$dir/fight"
-ok "$TOOLS/names" work "$dir/many" 8 60
+ok "$TOOLS/names" work "$dir/many" 8 "$names"
 step "eight processes fight for the same names"
 ok "$TOOLS/names" fight "$dir/fight" 8 80
 
@@ -35,9 +36,9 @@ check() {
 		ok "$TOOLS/writers" --check "$mode" "$dir/$mode" 4 400
 		ok "$TOOLS/writers" --check "$mode" "$dir/together-$mode" 3 200
 	done
-	[ "$(find "$dir/many" -type f -printf x | wc -c)" = 480 ] || fail "$1: wrong number of files"
+	[ "$(find "$dir/many" -type f -printf x | wc -c)" = $((8 * names)) ] || fail "$1: wrong number of files"
 	for worker in {0..7}; do
-		for i in {0..59}; do
+		for ((i = 0; i < names; i++)); do
 			[ "$(< "$dir/many/kept-$worker-$i")" = "$worker-$i" ] || fail "$1: kept-$worker-$i is wrong"
 		done
 	done
