@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// Listing directories: complete, without doubles, and stable while others change them.
+// Listing directories: complete, without doubles, and stable while others change them. (Thousands of entries:
+// the scenario manyfiles.)
 #include <dirent.h>
 
 #include <map>
@@ -13,7 +14,8 @@ namespace {
 
 class ReaddirTest : public NamespaceTest {};
 
-std::string Name(int i) { return "entry-" + std::to_string(i); }
+// So long that some hundred of them are more than readdir(3) asks the kernel for at once, 32 KiB.
+std::string Name(int i) { return "entry-" + std::to_string(i) + "-" + Repeat('x', 200); }
 
 void MakeMany(const std::string& directory, int first, int last) {
   for (int i = first; i < last; i++) MakeFile(directory + "/" + Name(i));
@@ -38,17 +40,9 @@ TEST_F(ReaddirTest, DotsTypesAndInodes) {
   for (auto [name, type] : types) EXPECT_EQ(type, seen.at(name).d_type) << name;
 }
 
-TEST_F(ReaddirTest, Large) {
-  ASSERT_OK(mkdir("d", 0755));
-  MakeMany("d", 0, 1500);
-  auto names = List("d");
-  EXPECT_EQ(1500u, names.size());
-  for (int i = 0; i < 1500; i++) EXPECT_EQ(1u, names.count(Name(i))) << Name(i);
-}
-
 TEST_F(ReaddirTest, DeleteWhileListing) {
   ASSERT_OK(mkdir("d", 0755));
-  MakeMany("d", 0, 1000);
+  MakeMany("d", 0, 400);
   std::set<std::string> seen;
   DIR* dir = opendir("d");
   ASSERT_NE(nullptr, dir);
@@ -59,7 +53,7 @@ TEST_F(ReaddirTest, DeleteWhileListing) {
     ASSERT_OK(unlink(("d/" + name).c_str())) << name;
   }
   closedir(dir);
-  EXPECT_EQ(1000u, seen.size());
+  EXPECT_EQ(400u, seen.size());
   EXPECT_OK(rmdir("d"));
 }
 
