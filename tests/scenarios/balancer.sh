@@ -96,7 +96,7 @@ ok weftctl balancer set round_robin
 
 step "after a reboot the agent takes up what was chosen"
 # a reboot forgets the pin, and with it the policy
-for chosen in p2c_latency "$PROJECT/build/tests/bpf/loop.bpf.o"; do
+for chosen in p2c_latency "$(amount "$PROJECT/build/bpf/least_inflight.bpf.o" "$objects/loop.bpf.o")"; do
 	ok weftctl balancer set "$chosen"
 	ok rm /sys/fs/bpf/weft/balancer
 	wait_for 10 in_force round_robin || fail "$(policy) is in force without its pin"
