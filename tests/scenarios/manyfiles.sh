@@ -4,9 +4,10 @@
 # Thousands of files in one directory: created, listed, looked up, found again after a remount, removed.
 # WEFT_FILES says how many, 2000 to 10000.
 # vm: --timeout 600
+# only: all
 . "$(dirname "$0")/../lib.sh"
 
-count=${WEFT_FILES:-$(amount 2000 10000)}
+count=${WEFT_FILES:-5000}
 dir=$(work_directory)
 ok cd "$dir"
 

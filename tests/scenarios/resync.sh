@@ -5,6 +5,7 @@
 # goes on: at the rate that was set, which may be changed meanwhile; progress is seen; the metadata server
 # and the target may die in the middle.
 # vm: --chunk-size 16MiB --timeout 900
+# only: all
 . "$(dirname "$0")/../lib.sh"
 . "$(dirname "$0")/../pool.sh"
 need_weft
@@ -12,7 +13,7 @@ need_weft
 dir=$(work_directory)
 chunk_bytes=$((16 << 20))
 slow_rate=$((4 << 20))
-file_mib=$(amount 96 128)
+file_mib=128
 resynced() { pool '[.tasks[] | select(.kind == "resync") | .done_bytes] | add // 0'; }
 missing() { pool '[.tasks[] | select(.kind == "resync") | .total_bytes - .done_bytes] | add // 0'; }
 copying() { [ "$(resynced)" -gt "$1" ]; }
