@@ -48,8 +48,10 @@ finish() {
 }
 trap finish EXIT
 
-# amount USUAL ALL: how much of something, usually and with `run-tests --all`
-amount() { if [ -n "${WEFT_ALL-}" ]; then echo "$2"; else echo "$1"; fi; }
+# with_all: this is a run of `run-tests --all`
+with_all() { [ -n "${WEFT_ALL-}" ]; }
+# amount USUAL ALL: how much of something, usually and in such a run
+amount() { if with_all; then echo "$2"; else echo "$1"; fi; }
 
 step() { printf '%4ds  %s\n' "$SECONDS" "$*"; }
 fail() { printf 'FAILED: %s\n' "$*" >&2; exit 1; }

@@ -13,13 +13,12 @@ need_weft
 dir=$(work_directory)
 chunk_bytes=$((16 << 20))
 slow_rate=$((4 << 20))
-file_mib=128
 resynced() { pool '[.tasks[] | select(.kind == "resync") | .done_bytes] | add // 0'; }
 missing() { pool '[.tasks[] | select(.kind == "resync") | .total_bytes - .done_bytes] | add // 0'; }
 copying() { [ "$(resynced)" -gt "$1" ]; }
 
-step "a file of $file_mib MiB and a tree"
-ok dd if=/dev/urandom of="$dir/large" bs=1M count="$file_mib" oflag=direct status=none
+step "a file of 128 MiB and a tree"
+ok dd if=/dev/urandom of="$dir/large" bs=1M count=128 oflag=direct status=none
 ok cp -a "$TREE" "$dir/tree"
 ok sync
 
@@ -34,7 +33,7 @@ in_sync 60
 
 step "target2 misses everything"
 ok cluster kill target2
-ok dd if=/dev/urandom of="$dir/large" bs=1M count="$file_mib" oflag=direct conv=notrunc status=none
+ok dd if=/dev/urandom of="$dir/large" bs=1M count=128 oflag=direct conv=notrunc status=none
 sum=$(sha256sum < "$dir/large")
 start_load fio
 ok weftctl pool set resync-rate=$slow_rate

@@ -58,7 +58,7 @@ wait_for 30 up target2 || fail "target2 does not come back: $(weftctl target lis
 in_sync 120
 copies_equal --copies 2
 
-[ -n "${WEFT_ALL-}" ] || exit 0
+with_all || exit 0
 step "target1 dies under a copy of a tree"
 start_load tree
 start_pauses
